@@ -1,0 +1,121 @@
+package v1alpha1
+
+// Condition types of an AuditStream.
+const (
+	// ConditionReady is always present. It is True when the stream is as declared and every declared migration has
+	// made its first complete copy.
+	ConditionReady = "Ready"
+
+	// ConditionReconciling is present, and True, only while the operator is still working towards the declared state
+	// or tries again after a passing fault. It is never present together with Stalled (kstatus).
+	ConditionReconciling = "Reconciling"
+
+	// ConditionStalled is present, and True, only while the operator cannot get on before somebody changes the
+	// resource or what it collides with (kstatus).
+	ConditionStalled = "Stalled"
+
+	// ConditionStreamReady says whether the JetStream stream exists, is owned by this resource and has the declared
+	// configuration.
+	ConditionStreamReady = "StreamReady"
+
+	// ConditionMigrated says whether every live entry of the buckets in spec.migrateFrom is in the stream. It is
+	// absent when the resource declares no migration.
+	ConditionMigrated = "Migrated"
+)
+
+// Reasons of conditions and events. Each answers the question what the reader should do.
+const (
+	// ReasonReady: nothing to do.
+	ReasonReady = "Ready"
+
+	// ReasonSuspended: set spec.suspend to false to have the stream looked after again.
+	ReasonSuspended = "Suspended"
+
+	// ReasonMigrating: wait; status.migration shows how far the copy is.
+	ReasonMigrating = "Migrating"
+
+	// ReasonMigrationComplete: nothing to do; every live entry of the buckets is in the stream.
+	ReasonMigrationComplete = "MigrationComplete"
+
+	// ReasonBucketNotFound: create the bucket, or take it out of spec.migrateFrom. The operator goes on by itself
+	// once it exists.
+	ReasonBucketNotFound = "BucketNotFound"
+
+	// ReasonInvalidEntries: the bucket holds values that are not entries; they stay there. Mend or remove the keys
+	// that status.migration names.
+	ReasonInvalidEntries = "InvalidEntries"
+
+	// ReasonEntryMismatch: the stream holds an entry under the same id with other bytes than the bucket; nothing was
+	// overwritten. Decide which one is right; status.migration names the keys.
+	ReasonEntryMismatch = "EntryMismatch"
+
+	// ReasonStreamCreated: nothing to do; the operator has created the stream.
+	ReasonStreamCreated = "StreamCreated"
+
+	// ReasonStreamAdopted: nothing to do; the operator has taken over a stream that existed.
+	ReasonStreamAdopted = "StreamAdopted"
+
+	// ReasonStreamInSync: nothing to do; the stream is as declared.
+	ReasonStreamInSync = "StreamInSync"
+
+	// ReasonStreamRecreated: the stream was deleted out of band and made again. Find out who deleted it, and restore
+	// the lost entries from a backup.
+	ReasonStreamRecreated = "StreamRecreated"
+
+	// ReasonDriftHealed: somebody changed the stream out of band and the operator put it right. Find out who.
+	ReasonDriftHealed = "DriftHealed"
+
+	// ReasonStreamNotOwned: a stream of this name exists that no AuditStream owns, or whose owner is gone. Set
+	// spec.adoptionPolicy to Adopt to take it over, or choose another name.
+	ReasonStreamNotOwned = "StreamNotOwned"
+
+	// ReasonOwnershipConflict: another AuditStream owns the stream. Remove one of the two.
+	ReasonOwnershipConflict = "OwnershipConflict"
+
+	// ReasonSubjectOverlap: another stream captures the same subjects. Choose another subject, or change that stream.
+	ReasonSubjectOverlap = "SubjectOverlap"
+
+	// ReasonImmutableField: the live stream differs in something that cannot be changed in place. Declare what the
+	// stream has, or use another stream.
+	ReasonImmutableField = "ImmutableField"
+
+	// ReasonReplicasUnsupported: spec.replicas asks for more than one replica of a server that is not clustered. Set
+	// it to 1, or use a cluster.
+	ReasonReplicasUnsupported = "ReplicasUnsupported"
+
+	// ReasonPlacementFailed: the cluster has too few suitable peers for spec.replicas and spec.placement. The operator
+	// tries again slowly.
+	ReasonPlacementFailed = "PlacementFailed"
+
+	// ReasonInvalidConfiguration: NATS refused the configuration. Change the field that the message names.
+	ReasonInvalidConfiguration = "InvalidConfiguration"
+
+	// ReasonServerTooOld: the NATS server lacks a feature that the stream needs. Upgrade it to 2.12 or newer.
+	ReasonServerTooOld = "ServerTooOld"
+
+	// ReasonResourcesExhausted: the NATS account has no room left for the stream. Raise its limits; the operator tries
+	// again slowly.
+	ReasonResourcesExhausted = "ResourcesExhausted"
+
+	// ReasonStreamFull: the stream is full and set to reject new entries. Raise spec.maxBytes.
+	ReasonStreamFull = "StreamFull"
+
+	// ReasonJetStreamUnavailable: the NATS account or server has no JetStream. Enable it; the operator tries again slowly.
+	ReasonJetStreamUnavailable = "JetStreamUnavailable"
+
+	// ReasonNATSUnavailable: NATS cannot be reached or does not answer; the operator goes on trying.
+	ReasonNATSUnavailable = "NATSUnavailable"
+
+	// ReasonAuthenticationFailed: NATS refuses the operator's credentials. Renew them; the operator takes up a changed
+	// file without a restart.
+	ReasonAuthenticationFailed = "AuthenticationFailed"
+
+	// ReasonPermissionDenied: NATS forbids the operator's user a subject. Permit the subject that the message names.
+	ReasonPermissionDenied = "PermissionDenied"
+
+	// ReasonDeleting: wait; the stream is being deleted, as spec.deletionPolicy asks.
+	ReasonDeleting = "Deleting"
+
+	// ReasonReconcileError: a fault that should pass; the operator tries again.
+	ReasonReconcileError = "ReconcileError"
+)
