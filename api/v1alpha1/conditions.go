@@ -37,6 +37,9 @@ const (
 	// ReasonMigrationComplete: nothing to do; every live entry of the buckets is in the stream.
 	ReasonMigrationComplete = "MigrationComplete"
 
+	// ReasonDryRun: read the counts in status.migration, then take out dryRun to have the entries copied.
+	ReasonDryRun = "DryRun"
+
 	// ReasonBucketNotFound: create the bucket, or take it out of spec.migrateFrom. The operator goes on by itself
 	// once it exists.
 	ReasonBucketNotFound = "BucketNotFound"

@@ -1,0 +1,92 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
+)
+
+// Finalizer holds back a resource with deletionPolicy: Delete until its stream is deleted. Resources with Retain have
+// none, so that they go without the operator and without NATS.
+const Finalizer = "audit.osapi.io/delete-stream"
+
+// ensureFinalizer sets the finalizer where deletion has something to do, and removes it where it has not.
+func (r *Reconciler) ensureFinalizer(ctx context.Context, s *scope) error {
+	if controllerutil.ContainsFinalizer(s.obj, Finalizer) == deletesStream(s.obj) {
+		return nil
+	}
+	base := s.obj.DeepCopy()
+	if deletesStream(s.obj) {
+		controllerutil.AddFinalizer(s.obj, Finalizer)
+	} else {
+		controllerutil.RemoveFinalizer(s.obj, Finalizer)
+	}
+	return r.patchFinalizers(ctx, s, base)
+}
+
+// deletesStream says whether the stream goes with the resource. The API refuses Delete under a retention lock; should
+// both be set all the same, the lock wins.
+func deletesStream(obj *v1alpha1.AuditStream) bool {
+	return obj.Spec.DeletionPolicy == v1alpha1.DeletionPolicyDelete && obj.Spec.RetentionLock != v1alpha1.RetentionLockCompliance
+}
+
+// reconcileDelete ends the copies of a resource that is being deleted, and deletes its stream where that is declared.
+func (r *Reconciler) reconcileDelete(ctx context.Context, s *scope) (ctrl.Result, error) {
+	r.copies.stopAll(client.ObjectKeyFromObject(s.obj))
+	if !controllerutil.ContainsFinalizer(s.obj, Finalizer) {
+		return ctrl.Result{}, nil
+	}
+	if deletesStream(s.obj) {
+		if err := r.deleteStream(ctx, s); err != nil {
+			return r.finish(ctx, s, err)
+		}
+	}
+	base := s.obj.DeepCopy()
+	controllerutil.RemoveFinalizer(s.obj, Finalizer)
+	return ctrl.Result{}, client.IgnoreNotFound(r.patchFinalizers(ctx, s, base))
+}
+
+// deleteStream deletes the stream if the resource owns it.
+func (r *Reconciler) deleteStream(ctx context.Context, s *scope) error {
+	if err := r.connect(ctx, s); err != nil {
+		return err
+	}
+	want, err := r.desired(ctx, s.obj)
+	if err != nil {
+		return err
+	}
+	defer r.locks.lock(want.Name)()
+	live, err := s.nats.Stream(ctx, want.Name)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil
+	case err != nil:
+		return err
+	case !s.owns(live, want.Metadata[jsbuilder.MetadataOwner]):
+		log.FromContext(ctx).Info("Kept a stream that the resource does not own", "stream", want.Name)
+		return nil
+	}
+	if err := s.nats.DeleteStream(ctx, want.Name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("deleting stream %s: %w", want.Name, err)
+	}
+	log.FromContext(ctx).Info("Deleted the stream", "stream", want.Name, "entries", live.State.Msgs)
+	return nil
+}
+
+func (r *Reconciler) patchFinalizers(ctx context.Context, s *scope, base *v1alpha1.AuditStream) error {
+	// A list is replaced as a whole by a merge patch, so it has to be the list that was read.
+	patch := client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})
+	if err := r.Client.Patch(ctx, s.obj, patch); err != nil {
+		return fmt.Errorf("updating the finalizers: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,154 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/failure"
+	"github.com/osapi-io/auditstream-operator/internal/jsclient"
+)
+
+// +kubebuilder:rbac:groups=audit.osapi.io,resources=auditstreams,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=audit.osapi.io,resources=auditstreams/status,verbs=patch
+// +kubebuilder:rbac:groups=audit.osapi.io,resources=auditstreams/finalizers,verbs=update
+// +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups="",resources=namespaces,resourceNames=kube-system,verbs=get
+
+// clusterNamespace is the namespace whose UID stands for the cluster, as is the custom.
+const clusterNamespace = "kube-system"
+
+// Reconciler reconciles AuditStreams. Its exported fields are set before SetupWithManager and not changed after.
+type Reconciler struct {
+	// Client reads from the cache, and writes status and finalizers.
+	Client client.Client
+	// APIReader reads from the API server: what has to be true now and is read seldom.
+	APIReader client.Reader
+	Recorder  events.EventRecorder
+	// Pool holds the NATS connections. Its events have to be passed to HandleEvent.
+	Pool *jsclient.Pool
+	// Connection is the default connection.
+	Connection jsclient.Config
+	// Now is the clock.
+	Now func() time.Time
+	// ResyncInterval is how often all streams are looked at without an event.
+	ResyncInterval time.Duration
+	// MaxConcurrentReconciles is how many resources are reconciled at once.
+	MaxConcurrentReconciles int
+
+	metrics *metrics
+	copies  *copies
+	locks   keyedLocks
+	queue   queue
+
+	clusterUIDMu sync.Mutex
+	clusterUID   types.UID
+}
+
+// queue is the controller's work queue, once it runs.
+type queue struct {
+	mu sync.RWMutex
+	q  workqueue.TypedRateLimitingInterface[ctrl.Request]
+}
+
+// step brings the world a step closer to what is declared and records what it finds in the scope. Steps run in order;
+// an error ends the reconcile. A step never touches conditions.
+type step func(ctx context.Context, s *scope) error
+
+// Reconcile brings one AuditStream to its declared state and reports how it stands.
+func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	obj := &v1alpha1.AuditStream{}
+	if err := r.Client.Get(ctx, req.NamespacedName, obj); err != nil {
+		if client.IgnoreNotFound(err) == nil {
+			r.forget(req.NamespacedName)
+		}
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	if !obj.DeletionTimestamp.IsZero() {
+		return r.reconcileDelete(ctx, &scope{obj: obj})
+	}
+	s := &scope{obj: obj}
+	err := r.runSteps(ctx, s)
+	return r.finish(ctx, s, err)
+}
+
+func (r *Reconciler) runSteps(ctx context.Context, s *scope) error {
+	if err := r.ensureFinalizer(ctx, s); err != nil {
+		return err
+	}
+	if s.obj.Spec.Suspend {
+		s.suspended = true
+		r.copies.stopAll(client.ObjectKeyFromObject(s.obj))
+		return nil
+	}
+	for _, step := range []step{r.connect, r.ensureStream, r.ensureMigration} {
+		if err := step(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connect gets the resource's NATS connection and says what is wrong with it, without waiting.
+func (r *Reconciler) connect(_ context.Context, s *scope) error {
+	nats, err := r.Pool.Get(r.Connection)
+	if err != nil {
+		return err
+	}
+	if err := nats.Err(); err != nil {
+		return err
+	}
+	if err := nats.CheckServer(); err != nil {
+		return err
+	}
+	s.nats = nats
+	return nil
+}
+
+// finish reports the facts and the error, and decides when to look again.
+func (r *Reconciler) finish(ctx context.Context, s *scope, err error) (ctrl.Result, error) {
+	if reportErr := r.report(ctx, s, err); reportErr != nil {
+		return ctrl.Result{}, reportErr
+	}
+	var terminal *failure.Terminal
+	var waiting *failure.Waiting
+	switch {
+	case err == nil || errors.As(err, &terminal):
+		return ctrl.Result{}, nil
+	case errors.As(err, &waiting):
+		return ctrl.Result{RequeueAfter: waiting.After}, nil
+	default:
+		return ctrl.Result{}, err
+	}
+}
+
+// forget drops what the process remembers of a resource that is gone.
+func (r *Reconciler) forget(key types.NamespacedName) {
+	r.copies.stopAll(key)
+	r.metrics.forget(key)
+}
+
+// cluster is the UID that names this cluster in ownership claims.
+func (r *Reconciler) cluster(ctx context.Context) (types.UID, error) {
+	r.clusterUIDMu.Lock()
+	defer r.clusterUIDMu.Unlock()
+	if r.clusterUID == "" {
+		namespace := &corev1.Namespace{}
+		if err := r.APIReader.Get(ctx, types.NamespacedName{Name: clusterNamespace}, namespace); err != nil {
+			return "", fmt.Errorf("reading namespace %s, whose UID names the cluster in ownership claims: %w", clusterNamespace, err)
+		}
+		r.clusterUID = namespace.UID
+	}
+	return r.clusterUID, nil
+}

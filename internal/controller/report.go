@@ -1,0 +1,93 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+)
+
+const (
+	// eventAction is what the operator was doing, as the events API asks for.
+	eventAction = "Reconcile"
+	// maxEventNote is the API server's limit on an event's note, in bytes.
+	maxEventNote = 1024
+)
+
+// report writes the status with one patch, and only when it differs, and then tells what changed by events, metrics and
+// the log.
+func (r *Reconciler) report(ctx context.Context, s *scope, err error) error {
+	base := s.obj.DeepCopy()
+	s.obj.Status = deriveStatus(s, err, r.Now())
+	if !equality.Semantic.DeepEqual(base.Status, s.obj.Status) {
+		if err := r.Client.Status().Patch(ctx, s.obj, client.MergeFrom(base)); err != nil {
+			return client.IgnoreNotFound(err)
+		}
+	}
+	r.metrics.observe(s.obj)
+	r.tell(ctx, s, base)
+	return nil
+}
+
+func (r *Reconciler) tell(ctx context.Context, s *scope, before *v1alpha1.AuditStream) {
+	logger := log.FromContext(ctx)
+	if s.created {
+		logger.Info("Created the stream", "stream", s.obj.Spec.Stream)
+	}
+	if len(s.healed) > 0 {
+		r.tellHealed(ctx, s, before)
+	}
+	was := meta.FindStatusCondition(before.Status.Conditions, v1alpha1.ConditionReady)
+	is := meta.FindStatusCondition(s.obj.Status.Conditions, v1alpha1.ConditionReady)
+	// A second loss differs from the first only by its message.
+	if was != nil && was.Status == is.Status && was.Reason == is.Reason && s.lost == nil {
+		return
+	}
+	logger.Info("Became "+is.Reason, "ready", is.Status, "message", is.Message)
+	r.event(s.obj, eventType(is), is.Reason, is.Message)
+}
+
+// tellHealed tells apart what somebody did to the stream from what a change of the resource asked for.
+func (r *Reconciler) tellHealed(ctx context.Context, s *scope, before *v1alpha1.AuditStream) {
+	what := describe(s.healed)
+	logger := log.FromContext(ctx).WithValues("stream", s.obj.Spec.Stream, "differences", what)
+	switch {
+	case s.adopted:
+		logger.Info("Adopted the stream")
+		r.event(s.obj, corev1.EventTypeNormal, v1alpha1.ReasonStreamAdopted, fmt.Sprintf("took over stream %s and set %s", s.obj.Spec.Stream, what))
+	case before.Status.ObservedGeneration == s.obj.Generation && s.claimedBefore(before):
+		logger.Info("Healed drift")
+		r.metrics.healed(s.healed)
+		r.event(s.obj, corev1.EventTypeWarning, v1alpha1.ReasonDriftHealed, fmt.Sprintf("stream %s was changed out of band; put right: %s", s.obj.Spec.Stream, what))
+	default:
+		logger.Info("Updated the stream")
+	}
+}
+
+func (s *scope) claimedBefore(before *v1alpha1.AuditStream) bool {
+	return before.Status.Stream != nil && s.lost == nil
+}
+
+// eventType: what a person should look at is a warning.
+func eventType(ready *metav1.Condition) string {
+	switch ready.Reason {
+	case v1alpha1.ReasonReady, v1alpha1.ReasonMigrating, v1alpha1.ReasonSuspended, v1alpha1.ReasonDryRun, v1alpha1.ReasonDeleting:
+		return corev1.EventTypeNormal
+	}
+	return corev1.EventTypeWarning
+}
+
+func (r *Reconciler) event(obj *v1alpha1.AuditStream, kind, reason, note string) {
+	if len(note) > maxEventNote {
+		note = strings.ToValidUTF8(note[:maxEventNote-3], "") + "..."
+	}
+	r.Recorder.Eventf(obj, nil, kind, reason, eventAction, "%s", note)
+}

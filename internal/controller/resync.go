@@ -1,0 +1,95 @@
+package controller
+
+import (
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
+	"github.com/osapi-io/auditstream-operator/internal/migrate"
+)
+
+// resyncJitter spreads the resync of several operators: up to this part of the interval is added.
+const resyncJitter = 0.2
+
+// resyncLoop is the safety net under the events: it wakes every resource that is not as its status says.
+func (r *Reconciler) resyncLoop(ctx context.Context) error {
+	timer := time.NewTimer(wait.Jitter(r.ResyncInterval, resyncJitter))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+			if err := r.resync(ctx); err != nil {
+				log.FromContext(ctx).WithName("resync").Info("Left out a resync", "reason", err.Error())
+			}
+			timer.Reset(wait.Jitter(r.ResyncInterval, resyncJitter))
+		}
+	}
+}
+
+// resync asks NATS for all streams in pages, not one by one, and wakes the resources that are stale.
+func (r *Reconciler) resync(ctx context.Context) error {
+	list := &v1alpha1.AuditStreamList{}
+	if err := r.Client.List(ctx, list); err != nil || len(list.Items) == 0 {
+		return err
+	}
+	nats, err := r.Pool.Get(r.Connection)
+	if err != nil {
+		return err
+	}
+	concerned := map[string]bool{}
+	for i := range list.Items {
+		for _, name := range concernedStreams(&list.Items[i]) {
+			concerned[name] = true
+		}
+	}
+	streams := map[string]*jetstream.StreamInfo{}
+	for info, err := range nats.Streams(ctx) {
+		if err != nil {
+			return err
+		}
+		if concerned[info.Config.Name] {
+			streams[info.Config.Name] = info
+		}
+	}
+	for i := range list.Items {
+		if obj := &list.Items[i]; r.stale(ctx, obj, streams) {
+			r.enqueue(client.ObjectKeyFromObject(obj))
+		}
+	}
+	return nil
+}
+
+// stale says whether a reconcile would find something to do or to report.
+func (r *Reconciler) stale(ctx context.Context, obj *v1alpha1.AuditStream, streams map[string]*jetstream.StreamInfo) bool {
+	live := streams[obj.Spec.Stream]
+	switch {
+	case obj.Spec.Suspend && obj.DeletionTimestamp.IsZero():
+		return false
+	case live == nil, !meta.IsStatusConditionTrue(obj.Status.Conditions, v1alpha1.ConditionReady):
+		return true
+	case !equality.Semantic.DeepEqual(obj.Status.Stream, streamState(live)):
+		return true
+	}
+	want, err := r.desired(ctx, obj)
+	if err != nil || len(jsbuilder.Compare(want, live.Config)) > 0 {
+		return true
+	}
+	for i := range obj.Status.Migration {
+		m := &obj.Status.Migration[i]
+		bucket := streams[migrate.StreamName(m.Bucket)]
+		if bucket != nil && int64(bucket.State.LastSeq) != m.LastSequence {
+			return true
+		}
+	}
+	return false
+}

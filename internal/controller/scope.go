@@ -1,0 +1,66 @@
+package controller
+
+import (
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
+	"github.com/osapi-io/auditstream-operator/internal/jsclient"
+	"github.com/osapi-io/auditstream-operator/internal/migrate"
+)
+
+// scope carries one reconcile: the resource, and the facts that the steps find.
+type scope struct {
+	obj  *v1alpha1.AuditStream
+	nats *jsclient.Client
+
+	// suspended says that the steps were left out because spec.suspend is set.
+	suspended bool
+	// live is the stream as it is after the reconcile; nil when it is not known or does not exist.
+	live *jetstream.StreamInfo
+	// streamReady says that live is owned by the resource and as declared.
+	streamReady bool
+	// created says that this reconcile created the stream, adopted that it took over one.
+	created, adopted bool
+	// lost is set when the stream was found deleted, or replaced, out of band.
+	lost *loss
+	// healed are the differences that this reconcile put right.
+	healed []jsbuilder.Difference
+	// buckets says how the migrations stand, in the order of spec.migrateFrom; nil when it is not known.
+	buckets []bucketFact
+}
+
+// loss is a stream that was deleted out of band.
+type loss struct {
+	when    time.Time
+	entries int64
+	first   int64
+	last    int64
+}
+
+// bucketFact is how the migration of one bucket stands.
+type bucketFact struct {
+	bucket     string
+	phase      v1alpha1.MigrationPhase
+	checkpoint migrate.Checkpoint
+	// err is why the migration does not get on.
+	err error
+}
+
+// claimed says whether the status shows that the resource has had the stream before.
+func (s *scope) claimed() bool {
+	return s.obj.Status.Stream != nil && s.obj.Status.Stream.CreationTime != nil
+}
+
+// sameStream says whether the live stream is the one that the status speaks of.
+func (s *scope) sameStream(live *jetstream.StreamInfo) bool {
+	return s.claimed() && s.obj.Status.Stream.CreationTime.Time.Equal(live.Created.Truncate(time.Microsecond))
+}
+
+// markLost records that the stream the status speaks of is gone.
+func (s *scope) markLost(now time.Time) {
+	old := s.obj.Status.Stream
+	s.lost = &loss{when: now, entries: old.Entries, first: old.FirstSequence, last: old.LastSequence}
+}

@@ -1,0 +1,135 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	crmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/jsclient"
+	"github.com/osapi-io/auditstream-operator/internal/migrate"
+)
+
+const (
+	// backoffMin and backoffMax bound the delay after a transient error.
+	backoffMin = 200 * time.Millisecond
+	backoffMax = time.Minute
+
+	// indexStream finds resources by every JetStream stream that concerns them: their own, and those behind their buckets.
+	indexStream = "jetstream"
+)
+
+// SetupWithManager registers the reconciler, and what wakes it, with a manager.
+func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) error {
+	var err error
+	if r.metrics, err = newMetrics(crmetrics.Registry); err != nil {
+		return err
+	}
+	if r.Now == nil {
+		r.Now = time.Now
+	}
+	r.copies = newCopies(func(key types.NamespacedName) { r.enqueue(key) })
+	for _, runnable := range []manager.Runnable{r.copies, manager.RunnableFunc(r.resyncLoop)} {
+		if err := mgr.Add(runnable); err != nil {
+			return fmt.Errorf("adding to the manager: %w", err)
+		}
+	}
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.AuditStream{}, indexStream, concernedStreams); err != nil {
+		return fmt.Errorf("indexing AuditStreams by stream: %w", err)
+	}
+	return ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.AuditStream{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.AuditStream{}, handler.EnqueueRequestsFromMapFunc(r.claimants), builder.WithPredicates(deletedOnly())).
+		WatchesRawSource(source.Func(func(_ context.Context, q workqueue.TypedRateLimitingInterface[ctrl.Request]) error {
+			r.queue.mu.Lock()
+			defer r.queue.mu.Unlock()
+			r.queue.q = q
+			return nil
+		})).
+		WithOptions(controller.Options{
+			MaxConcurrentReconciles: r.MaxConcurrentReconciles,
+			RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](backoffMin, backoffMax),
+		}).
+		Complete(r)
+}
+
+func concernedStreams(obj client.Object) []string {
+	spec := &obj.(*v1alpha1.AuditStream).Spec
+	names := []string{spec.Stream}
+	for _, m := range spec.MigrateFrom {
+		names = append(names, migrate.StreamName(m.Bucket))
+	}
+	return names
+}
+
+// claimants are the resources that wait for the stream of a resource that has gone.
+func (r *Reconciler) claimants(ctx context.Context, gone client.Object) []reconcile.Request {
+	return r.concerned(ctx, gone.(*v1alpha1.AuditStream).Spec.Stream)
+}
+
+func deletedOnly() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc:  func(event.CreateEvent) bool { return false },
+		UpdateFunc:  func(event.UpdateEvent) bool { return false },
+		GenericFunc: func(event.GenericEvent) bool { return false },
+	}
+}
+
+// HandleEvent wakes the resources that an event of the default connection concerns. It is what the connection pool's
+// OnEvent has to call.
+func (r *Reconciler) HandleEvent(_ jsclient.Config, e jsclient.Event) {
+	// Every stream concerns nobody in particular: the connection came or went.
+	for _, req := range r.concerned(context.Background(), e.Stream) {
+		r.enqueue(req.NamespacedName)
+	}
+}
+
+// concerned lists the resources that a JetStream stream concerns; all of them when the name is empty.
+func (r *Reconciler) concerned(ctx context.Context, stream string) []reconcile.Request {
+	if !r.running() {
+		return nil
+	}
+	var opts []client.ListOption
+	if stream != "" {
+		opts = append(opts, client.MatchingFields{indexStream: stream})
+	}
+	list := &v1alpha1.AuditStreamList{}
+	if err := r.Client.List(ctx, list, opts...); err != nil {
+		ctrl.Log.WithName("controller").Error(err, "Failed to list AuditStreams in the cache")
+		return nil
+	}
+	requests := make([]reconcile.Request, len(list.Items))
+	for i := range list.Items {
+		requests[i].NamespacedName = client.ObjectKeyFromObject(&list.Items[i])
+	}
+	return requests
+}
+
+func (r *Reconciler) running() bool {
+	r.queue.mu.RLock()
+	defer r.queue.mu.RUnlock()
+	return r.queue.q != nil
+}
+
+// enqueue wakes a resource. Before the controller runs there is nothing to wake: it begins with every resource.
+func (r *Reconciler) enqueue(key types.NamespacedName) {
+	r.queue.mu.RLock()
+	defer r.queue.mu.RUnlock()
+	if r.queue.q != nil {
+		r.queue.q.Add(reconcile.Request{NamespacedName: key})
+	}
+}

@@ -1,0 +1,259 @@
+package controller
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/failure"
+)
+
+// verdict is the status, reason and message of a condition.
+type verdict struct {
+	status  metav1.ConditionStatus
+	reason  string
+	message string
+}
+
+// deriveStatus turns the facts of a reconcile and its error into the resource's status. It is pure: what the facts do
+// not speak of stays as it was.
+func deriveStatus(s *scope, err error, now time.Time) v1alpha1.AuditStreamStatus {
+	status := *s.obj.Status.DeepCopy()
+	status.ObservedGeneration = s.obj.Generation
+	status.StreamName, status.Subject = s.obj.Spec.Stream, s.obj.Spec.Subject
+	if s.live != nil && s.streamReady {
+		status.Stream = streamState(s.live)
+	}
+	status.Migration = migrationState(s)
+
+	set := func(kind string, v verdict) {
+		meta.SetStatusCondition(&status.Conditions, metav1.Condition{
+			Type: kind, Status: v.status, Reason: v.reason, Message: v.message,
+			ObservedGeneration: s.obj.Generation, LastTransitionTime: metav1.NewTime(now),
+		})
+	}
+	ready := readyVerdict(s, err)
+	if s.suspended {
+		ready = verdict{metav1.ConditionFalse, v1alpha1.ReasonSuspended, "the stream is not looked after while spec.suspend is true; set it to false to resume"}
+	} else {
+		set(v1alpha1.ConditionStreamReady, streamVerdict(s, err))
+		if migrated, declared := migratedVerdict(s); declared {
+			set(v1alpha1.ConditionMigrated, migrated)
+		} else {
+			meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionMigrated)
+		}
+	}
+	set(v1alpha1.ConditionReady, ready)
+
+	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionStalled)
+	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionReconciling)
+	if progress := progressCondition(ready, err); progress != "" {
+		keepTransition(s.obj.Status.Conditions, &status.Conditions, progress)
+		set(progress, verdict{metav1.ConditionTrue, ready.reason, ready.message})
+	}
+	return status
+}
+
+// progressCondition is the condition that goes with Ready: none, Reconciling, or Stalled.
+func progressCondition(ready verdict, err error) string {
+	var terminal *failure.Terminal
+	switch {
+	case ready.status == metav1.ConditionTrue, ready.reason == v1alpha1.ReasonSuspended, ready.reason == v1alpha1.ReasonDryRun:
+		return ""
+	case errors.As(err, &terminal), ready.reason == v1alpha1.ReasonEntryMismatch:
+		return v1alpha1.ConditionStalled
+	default:
+		return v1alpha1.ConditionReconciling
+	}
+}
+
+// keepTransition puts back a condition that was removed only to be set again, so that its transition time stays.
+func keepTransition(old []metav1.Condition, conditions *[]metav1.Condition, kind string) {
+	if previous := meta.FindStatusCondition(old, kind); previous != nil {
+		*conditions = append(*conditions, *previous)
+	}
+}
+
+// errorVerdict is what an error says in a condition.
+func errorVerdict(err error) verdict {
+	v := verdict{metav1.ConditionFalse, v1alpha1.ReasonReconcileError, err.Error()}
+	var terminal *failure.Terminal
+	var waiting *failure.Waiting
+	switch {
+	case errors.As(err, &terminal):
+		v.reason = terminal.Reason
+	case errors.As(err, &waiting):
+		v.reason = waiting.Reason
+	}
+	return v
+}
+
+func streamVerdict(s *scope, err error) verdict {
+	if !s.streamReady {
+		v := errorVerdict(err)
+		if v.reason == v1alpha1.ReasonNATSUnavailable || v.reason == v1alpha1.ReasonAuthenticationFailed {
+			v.status = metav1.ConditionUnknown
+		}
+		return v
+	}
+	if s.lost != nil {
+		return verdict{metav1.ConditionTrue, v1alpha1.ReasonStreamRecreated, s.lost.message(s.obj.Spec.Stream)}
+	}
+	// The loss stays on show until the resource is changed.
+	previous := meta.FindStatusCondition(s.obj.Status.Conditions, v1alpha1.ConditionStreamReady)
+	if previous != nil && previous.Reason == v1alpha1.ReasonStreamRecreated && previous.ObservedGeneration == s.obj.Generation {
+		return verdict{metav1.ConditionTrue, previous.Reason, previous.Message}
+	}
+	return verdict{metav1.ConditionTrue, v1alpha1.ReasonStreamInSync, fmt.Sprintf("stream %s is as declared", s.obj.Spec.Stream)}
+}
+
+func (l *loss) message(stream string) string {
+	return fmt.Sprintf("stream %s was deleted out of band and made again at %s: its %d entries (sequences %d to %d) are lost; "+
+		"find out who deleted it, and restore them from a backup", stream, l.when.UTC().Format(time.RFC3339), l.entries, l.first, l.last)
+}
+
+func readyVerdict(s *scope, err error) verdict {
+	if err != nil {
+		v := errorVerdict(err)
+		if !s.obj.DeletionTimestamp.IsZero() {
+			v.message = "waiting to delete the stream: " + v.message
+			v.reason = v1alpha1.ReasonDeleting
+		}
+		return v
+	}
+	if migrated, declared := migratedVerdict(s); declared && migrated.status != metav1.ConditionTrue {
+		return migrated
+	}
+	if stream := streamVerdict(s, nil); stream.reason == v1alpha1.ReasonStreamRecreated {
+		return stream
+	}
+	return verdict{metav1.ConditionTrue, v1alpha1.ReasonReady, fmt.Sprintf("stream %s is as declared", s.obj.Spec.Stream)}
+}
+
+// migratedVerdict says how the migrations stand, and whether any is declared.
+func migratedVerdict(s *scope) (verdict, bool) {
+	switch {
+	case len(s.obj.Spec.MigrateFrom) == 0:
+		return verdict{}, false
+	case len(s.buckets) == 0:
+		// Not looked at this time, because something failed before.
+		if previous := meta.FindStatusCondition(s.obj.Status.Conditions, v1alpha1.ConditionMigrated); previous != nil {
+			return verdict{previous.Status, previous.Reason, previous.Message}, true
+		}
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonMigrating, "the migration has not begun"}, true
+	}
+	verdicts := make([]verdict, len(s.buckets))
+	for i := range s.buckets {
+		verdicts[i] = s.buckets[i].verdict()
+	}
+	// The worst bucket gives status and reason; every bucket that is as bad is named.
+	worst := slices.MinFunc(verdicts, func(a, b verdict) int { return severity(a) - severity(b) })
+	var messages []string
+	for _, v := range verdicts {
+		if severity(v) == severity(worst) || v.reason == v1alpha1.ReasonInvalidEntries {
+			messages = append(messages, v.message)
+		}
+	}
+	worst.message = strings.Join(messages, "; ")
+	return worst, true
+}
+
+// severity orders what a bucket has to say, the most urgent first.
+func severity(v verdict) int {
+	order := []string{v1alpha1.ReasonEntryMismatch, "", v1alpha1.ReasonBucketNotFound, v1alpha1.ReasonMigrating,
+		v1alpha1.ReasonDryRun, v1alpha1.ReasonInvalidEntries, v1alpha1.ReasonMigrationComplete}
+	if i := slices.Index(order, v.reason); i >= 0 {
+		return i
+	}
+	return slices.Index(order, "")
+}
+
+func (b *bucketFact) verdict() verdict {
+	c := &b.checkpoint
+	switch {
+	case b.err != nil && !c.Complete():
+		return errorVerdict(b.err)
+	case b.phase == v1alpha1.MigrationDryRun && !c.Complete():
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonDryRun, fmt.Sprintf("bucket %s: the dry run is under way", b.bucket)}
+	case b.phase == v1alpha1.MigrationDryRun:
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonDryRun, fmt.Sprintf(
+			"bucket %s: of %d entries %d would be copied, %d are already present, %d have expired, %d are invalid; nothing was copied",
+			b.bucket, c.Total, c.Migrated, c.AlreadyPresent, c.Expired, c.Invalid)}
+	case b.phase == v1alpha1.MigrationMismatched:
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonEntryMismatch, fmt.Sprintf(
+			"bucket %s: the stream holds other bytes than the bucket under %d ids (%s); nothing was overwritten", b.bucket, c.Mismatched, strings.Join(c.MismatchedKeys, ", "))}
+	case !c.Complete():
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonMigrating, fmt.Sprintf("bucket %s: entries are being copied, see status.migration", b.bucket)}
+	case c.Invalid > 0:
+		return verdict{metav1.ConditionTrue, v1alpha1.ReasonInvalidEntries, fmt.Sprintf(
+			"bucket %s: every entry is in the stream; %d values are not entries and stay in the bucket (%s)", b.bucket, c.Invalid, strings.Join(c.InvalidKeys, ", "))}
+	default:
+		return verdict{metav1.ConditionTrue, v1alpha1.ReasonMigrationComplete, fmt.Sprintf("bucket %s: every entry is in the stream", b.bucket)}
+	}
+}
+
+// streamState is what the stream holds, in the precision that the API keeps.
+func streamState(live *jetstream.StreamInfo) *v1alpha1.StreamState {
+	state := live.State
+	created := metav1.NewMicroTime(live.Created.Truncate(time.Microsecond))
+	result := &v1alpha1.StreamState{
+		CreationTime:  &created,
+		Entries:       int64(state.Msgs),
+		Bytes:         int64(state.Bytes),
+		FirstSequence: int64(state.FirstSeq),
+		LastSequence:  int64(state.LastSeq),
+	}
+	if state.Msgs > 0 {
+		result.FirstTime, result.LastTime = seconds(state.FirstTime), seconds(state.LastTime)
+	}
+	return result
+}
+
+// migrationState is how far each declared bucket is; one that was not looked at this time stays as it was.
+func migrationState(s *scope) []v1alpha1.BucketMigration {
+	var result []v1alpha1.BucketMigration
+	for i, source := range s.obj.Spec.MigrateFrom {
+		switch {
+		case i < len(s.buckets):
+			result = append(result, s.buckets[i].state())
+		default:
+			previous := slices.IndexFunc(s.obj.Status.Migration, func(b v1alpha1.BucketMigration) bool { return b.Bucket == source.Bucket })
+			if previous >= 0 {
+				result = append(result, s.obj.Status.Migration[previous])
+			}
+		}
+	}
+	return result
+}
+
+func (b *bucketFact) state() v1alpha1.BucketMigration {
+	c := &b.checkpoint
+	result := v1alpha1.BucketMigration{
+		Bucket: b.bucket, Phase: b.phase,
+		Total: c.Total, Migrated: c.Migrated, AlreadyPresent: c.AlreadyPresent, Expired: c.Expired,
+		Invalid: c.Invalid, InvalidKeys: c.InvalidKeys, Mismatched: c.Mismatched, MismatchedKeys: c.MismatchedKeys,
+		LastSequence: int64(c.LastSequence),
+	}
+	if !c.Digest.IsZero() {
+		result.Digest = c.Digest.String()
+	}
+	// A dry run is made again when the operator starts; its times would change the status each time.
+	if b.phase != v1alpha1.MigrationDryRun {
+		result.StartTime, result.CompletionTime = seconds(c.StartTime), seconds(c.CompletionTime)
+	}
+	return result
+}
+
+func seconds(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &metav1.Time{Time: t.Truncate(time.Second)}
+}

@@ -1,0 +1,135 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/failure"
+	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
+)
+
+// slowRetry is how soon to look again at what somebody else has to mend.
+const slowRetry = time.Minute
+
+// ensureStream converges the stream to the declared configuration: it creates it, claims it, or puts right what
+// differs.
+func (r *Reconciler) ensureStream(ctx context.Context, s *scope) error {
+	want, err := r.desired(ctx, s.obj)
+	if err != nil {
+		return err
+	}
+	defer r.locks.lock(want.Name)()
+	live, err := s.nats.Stream(ctx, want.Name)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return r.createStream(ctx, s, want)
+	case err != nil:
+		return err
+	}
+	if err := r.claim(ctx, s, live, want.Metadata[jsbuilder.MetadataOwner]); err != nil {
+		return err
+	}
+	if s.claimed() && !s.sameStream(live) {
+		s.markLost(r.Now())
+	}
+	s.live = live
+	differences := jsbuilder.Compare(want, live.Config)
+	if len(differences) > 0 {
+		if err := r.updateStream(ctx, s, want, differences); err != nil {
+			return err
+		}
+	}
+	s.streamReady = true
+	return nil
+}
+
+// desired is the declared configuration of a resource's stream.
+func (r *Reconciler) desired(ctx context.Context, obj *v1alpha1.AuditStream) (jetstream.StreamConfig, error) {
+	cluster, err := r.cluster(ctx)
+	if err != nil {
+		return jetstream.StreamConfig{}, err
+	}
+	owner := jsbuilder.OwnerValue(string(cluster), obj.Namespace, obj.Name)
+	want, err := jsbuilder.Build(&obj.Spec, obj.Namespace, obj.Name, owner)
+	if err != nil {
+		return jetstream.StreamConfig{}, &failure.Terminal{Reason: v1alpha1.ReasonInvalidConfiguration, Err: err}
+	}
+	return want, nil
+}
+
+func (r *Reconciler) createStream(ctx context.Context, s *scope, want jetstream.StreamConfig) error {
+	if s.claimed() {
+		s.markLost(r.Now())
+	}
+	live, err := s.nats.CreateStream(ctx, want)
+	if err != nil {
+		// The loss is told by the reconcile that succeeds: the status still speaks of the old stream.
+		s.lost = nil
+		return err
+	}
+	s.live, s.created = live, true
+	if err := unapplied(want, live); err != nil {
+		return err
+	}
+	s.streamReady = true
+	return nil
+}
+
+func (r *Reconciler) updateStream(ctx context.Context, s *scope, want jetstream.StreamConfig, differences []jsbuilder.Difference) error {
+	if fixed := fields(differences, false); fixed != "" {
+		return &failure.Terminal{Reason: v1alpha1.ReasonImmutableField, Err: fmt.Errorf(
+			"stream %s differs in what NATS cannot change in place: %s; declare what the stream has, or another stream", want.Name, fixed)}
+	}
+	clustered := s.live.Cluster != nil && s.live.Cluster.Name != ""
+	if hazards := jsbuilder.Hazards(want, s.live.Config, s.live.State, clustered); len(hazards) > 0 {
+		return &failure.Terminal{Reason: hazards[0].Reason, Err: errors.New(hazards[0].Message)}
+	}
+	// Some changes take NATS two updates (see jsbuilder.Merge).
+	for range 2 {
+		live, err := s.nats.UpdateStream(ctx, jsbuilder.Merge(want, s.live.Config))
+		if err != nil {
+			return fmt.Errorf("updating %s of stream %s: %w", fields(differences, true), want.Name, err)
+		}
+		s.live = live
+		if unapplied(want, live) == nil {
+			break
+		}
+	}
+	s.healed = differences
+	return unapplied(want, s.live)
+}
+
+// unapplied compares what came back with what was sent: a server that does not know a field ignores it.
+func unapplied(want jetstream.StreamConfig, live *jetstream.StreamInfo) error {
+	left := jsbuilder.Compare(want, live.Config)
+	if len(left) == 0 {
+		return nil
+	}
+	return &failure.Waiting{Reason: v1alpha1.ReasonServerTooOld, After: slowRetry, Err: fmt.Errorf(
+		"the NATS server took the configuration of stream %s but did not apply %s; upgrade it to 2.12 or newer", want.Name, describe(left))}
+}
+
+// fields describes the differences that an update can put right, or those that it cannot.
+func fields(differences []jsbuilder.Difference, fixable bool) string {
+	var chosen []jsbuilder.Difference
+	for _, d := range differences {
+		if d.Fixable == fixable {
+			chosen = append(chosen, d)
+		}
+	}
+	return describe(chosen)
+}
+
+func describe(differences []jsbuilder.Difference) string {
+	texts := make([]string, len(differences))
+	for i, d := range differences {
+		texts[i] = fmt.Sprintf("%s (is %s, declared %s)", d.Field, d.Have, d.Want)
+	}
+	return strings.Join(texts, ", ")
+}

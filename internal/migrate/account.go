@@ -1,0 +1,213 @@
+package migrate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Codes of the server that nats.go has no constant for.
+const (
+	// codeStoreFailed (10077) is what a stream that refuses new messages answers; its description tells a full stream
+	// from a second message on a subject that takes one.
+	codeStoreFailed jetstream.ErrorCode = 10077
+	// descriptionSecondMessage is the description of the latter.
+	descriptionSecondMessage = "maximum messages per subject exceeded"
+)
+
+// isConflict says whether the server refused an entry because its subject holds a message already (10071, or 10164
+// while one is in flight on a replicated stream).
+func isConflict(err error) bool {
+	var api *jetstream.APIError
+	if !errors.As(err, &api) {
+		var jsErr jetstream.JetStreamError
+		if !errors.As(err, &jsErr) || jsErr.APIError() == nil {
+			return false
+		}
+		api = jsErr.APIError()
+	}
+	switch api.ErrorCode {
+	case jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant:
+		return true
+	case codeStoreFailed:
+		return strings.Contains(api.Description, descriptionSecondMessage)
+	}
+	return false
+}
+
+// compare turns fateCompare into what the stream says. It may run beside others of its kind, each for another item.
+func (c *copier) compare(ctx context.Context, it *item) error {
+	first, err := firstUnder(ctx, c.JetStream, c.Stream, c.subject(it.key))
+	switch {
+	case err != nil:
+		return err
+	case first == nil && it.ack != nil:
+		// Refused a moment ago and gone now: retention took it, or another writer's message is in flight. The next run
+		// tells.
+		return fmt.Errorf("entry %s was refused as present, and is not in stream %s", it.key, c.Stream)
+	case first == nil:
+		it.fate = fateCopied
+		return nil
+	}
+	if first.header(HeaderSourceBucket) == c.Bucket && c.countedBefore(first, it.sequence) {
+		it.before = first
+	}
+	own := first.header(HeaderSourceBucket) == c.Bucket && first.header(HeaderSourceSequence) == strconv.FormatUint(it.sequence, 10)
+	switch {
+	case !bytes.Equal(first.Data, it.value):
+		it.fate = fateMismatched
+	case own && !c.DryRun:
+		it.fate = fateCopied
+	case it.before != nil && !c.DryRun:
+		it.fate = fateCounted
+	default:
+		it.fate = fatePresent
+	}
+	return nil
+}
+
+// countedBefore says whether the message is the copy of an earlier revision of the same bucket that the checkpoint
+// covers already.
+func (c *copier) countedBefore(first *stored, sequence uint64) bool {
+	source, err := strconv.ParseUint(first.header(HeaderSourceSequence), 10, 64)
+	if err != nil || source >= sequence || source > max(c.Resume.LastSequence, c.at.LastSequence) {
+		return false
+	}
+	recorded, err := time.Parse(time.RFC3339Nano, first.header(HeaderSourceTime))
+	return err == nil && !recorded.Before(c.at.Created)
+}
+
+// count moves the checkpoint over an item.
+func (c *copier) count(it *item) {
+	if it.sequence <= c.recountTo {
+		c.recount(it)
+	} else {
+		c.countNew(it)
+	}
+	c.at.LastSequence = it.sequence
+	c.at.Total = c.at.sum() + int64(it.pending)
+}
+
+// recount counts again what a change in the bucket can have made wrong; the other counts stand.
+func (c *copier) recount(it *item) {
+	switch it.fate {
+	case fateInvalid:
+		c.at.addInvalid(it.key)
+	case fateMismatched:
+		c.at.addMismatched(it.key)
+	}
+}
+
+func (c *copier) countNew(it *item) {
+	// A later revision takes the place of one that was not an entry, or differed.
+	c.at.dropInvalid(it.key)
+	differed := c.at.dropMismatched(it.key)
+	switch it.fate {
+	case fateCopied:
+		c.at.Migrated++
+		c.at.Digest.Add(it.key, it.value)
+	case fatePresent:
+		c.at.AlreadyPresent++
+		c.at.Digest.Add(it.key, it.value)
+	case fateCounted:
+		if differed {
+			c.at.Migrated++
+			c.at.Digest.Add(it.key, it.value)
+		}
+	case fateExpired:
+		c.at.Expired++
+	case fateInvalid:
+		c.at.addInvalid(it.key)
+	case fateMismatched:
+		if it.before != nil && !differed {
+			c.at.Migrated--
+			c.at.Digest.Remove(it.key, it.before.Data)
+		}
+		c.at.addMismatched(it.key)
+	}
+}
+
+func (c *Counts) dropInvalid(key string) bool {
+	return dropNamed(&c.InvalidKeys, &c.Invalid, key)
+}
+
+func (c *Counts) dropMismatched(key string) bool {
+	return dropNamed(&c.MismatchedKeys, &c.Mismatched, key)
+}
+
+func dropNamed(keys *[]string, count *int64, key string) bool {
+	i := slices.Index(*keys, named(key))
+	if i < 0 {
+		return false
+	}
+	*keys = slices.Delete(slices.Clone(*keys), i, i+1)
+	*count--
+	return true
+}
+
+// catchUp settles everything that was read, and marks the first complete copy.
+func (c *copier) catchUp(ctx context.Context) error {
+	if err := c.settle(ctx, len(c.queue)); err != nil {
+		return err
+	}
+	// Sequences that were deleted from the bucket's end are never delivered.
+	c.at.LastSequence = max(c.at.LastSequence, c.src.info.State.LastSeq)
+	c.at.Total = c.at.sum()
+	if c.at.Complete() {
+		return c.tick(ctx)
+	}
+	c.at.CompletionTime = c.Now()
+	if err := c.save(ctx); err != nil {
+		c.at.CompletionTime = time.Time{}
+		return err
+	}
+	c.report()
+	return nil
+}
+
+// tick saves and reports when it is time to.
+func (c *copier) tick(ctx context.Context) error {
+	now := c.Now()
+	if now.Sub(c.reportedAt) >= progressInterval {
+		c.report()
+	}
+	if now.Sub(c.savedAt) < saveInterval {
+		return nil
+	}
+	return c.save(ctx)
+}
+
+// save stores the checkpoint, unless nothing has changed since or it does not cover what the last one did.
+func (c *copier) save(ctx context.Context) error {
+	unchanged := c.at.LastSequence == c.saved && c.Resume.Complete()
+	if c.DryRun || c.Save == nil || unchanged || c.at.LastSequence < c.recountTo {
+		return nil
+	}
+	if err := c.Save(ctx, c.at); err != nil {
+		return fmt.Errorf("saving the checkpoint of bucket %s: %w", c.Bucket, err)
+	}
+	c.saved, c.savedAt, c.Resume = c.at.LastSequence, c.Now(), c.at
+	return nil
+}
+
+func (c *copier) report() {
+	c.reportedAt = c.Now()
+	if c.Progress != nil {
+		c.Progress(c.reached())
+	}
+}
+
+// reached is the checkpoint to go on from. In the middle of a recount that is still the one before it.
+func (c *copier) reached() Checkpoint {
+	if c.at.LastSequence < c.recountTo {
+		return c.Resume
+	}
+	return c.at
+}

@@ -1,0 +1,121 @@
+package migrate
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+const (
+	// maxNamedKeys is how many keys a Checkpoint names of each kind.
+	maxNamedKeys = 10
+	// maxNamedKeyLength bounds a named key in bytes: the checkpoint lives in stream metadata, which has 128 KB in all.
+	maxNamedKeyLength = 256
+)
+
+// Checkpoint is how far a bucket has been copied. It is stored with the data, so that it shares the data's fate.
+type Checkpoint struct {
+	// Created is when the bucket's backing stream was created. A bucket that was deleted and made again under its name
+	// has another one, and the checkpoint then says nothing about it.
+	Created time.Time `json:"created"`
+	// LastSequence is the sequence of the backing stream up to which every entry has been dealt with.
+	LastSequence uint64 `json:"last"`
+	// Counts are cumulative over the entries up to LastSequence.
+	Counts
+	StartTime time.Time `json:"start"`
+	// CompletionTime is when the first complete copy was through, zero before that.
+	CompletionTime time.Time `json:"complete,omitzero"`
+}
+
+// Counts say what became of the entries of a bucket. Once a copy is through, Total is the sum of the others.
+type Counts struct {
+	Total          int64    `json:"total,omitempty"`
+	Migrated       int64    `json:"migrated,omitempty"`
+	AlreadyPresent int64    `json:"present,omitempty"`
+	Expired        int64    `json:"expired,omitempty"`
+	Invalid        int64    `json:"invalid,omitempty"`
+	InvalidKeys    []string `json:"invalidKeys,omitempty"`
+	Mismatched     int64    `json:"mismatched,omitempty"`
+	MismatchedKeys []string `json:"mismatchedKeys,omitempty"`
+	// Digest covers the entries counted in Migrated and AlreadyPresent.
+	Digest Digest `json:"digest,omitzero"`
+}
+
+// Complete says whether the first complete copy is through.
+func (c *Checkpoint) Complete() bool { return !c.CompletionTime.IsZero() }
+
+// NeedsRecount says whether a change in the bucket can have made the counts wrong: a value that was not an entry, or
+// differed from the stream's, may have been put right, and is not among the keys that the checkpoint names.
+func (c *Checkpoint) NeedsRecount() bool {
+	return c.Invalid > int64(len(c.InvalidKeys)) || c.Mismatched > int64(len(c.MismatchedKeys))
+}
+
+// Matches says whether the checkpoint speaks of the bucket whose backing stream was created at created and has reached
+// lastSequence.
+func (c *Checkpoint) Matches(created time.Time, lastSequence uint64) bool {
+	return c.Created.Equal(created) && c.LastSequence <= lastSequence
+}
+
+// Encode renders the checkpoint for stream metadata.
+func (c *Checkpoint) Encode() (string, error) {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return "", fmt.Errorf("encoding the migration checkpoint: %w", err)
+	}
+	return string(text), nil
+}
+
+// DecodeCheckpoint reads what Encode has written. An empty text is the zero Checkpoint.
+func DecodeCheckpoint(text string) (Checkpoint, error) {
+	var c Checkpoint
+	if text == "" {
+		return c, nil
+	}
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		return Checkpoint{}, fmt.Errorf("decoding the migration checkpoint %.80q: %w", text, err)
+	}
+	return c, nil
+}
+
+func (c *Counts) sum() int64 {
+	return c.Migrated + c.AlreadyPresent + c.Expired + c.Invalid + c.Mismatched
+}
+
+func (c *Counts) addInvalid(key string) {
+	c.Invalid++
+	c.InvalidKeys = appendNamed(c.InvalidKeys, key)
+}
+
+func (c *Counts) addMismatched(key string) {
+	c.Mismatched++
+	c.MismatchedKeys = appendNamed(c.MismatchedKeys, key)
+}
+
+// appendNamed never changes the slice it is given: checkpoints are handed out by value and share it.
+func appendNamed(keys []string, key string) []string {
+	if len(keys) >= maxNamedKeys {
+		return keys
+	}
+	return append(keys[:len(keys):len(keys)], named(key))
+}
+
+// named is how a checkpoint names a key.
+func named(key string) string {
+	if len(key) > maxNamedKeyLength {
+		return key[:maxNamedKeyLength] + "…"
+	}
+	return key
+}
+
+// MarshalText renders the digest in hex, for the checkpoint and for people.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what MarshalText has written.
+func (d *Digest) UnmarshalText(text []byte) error {
+	if len(text) != hex.EncodedLen(len(d)) {
+		return fmt.Errorf("a digest has %d hex digits, got %d", hex.EncodedLen(len(d)), len(text))
+	}
+	_, err := hex.Decode(d[:], text)
+	return err
+}

@@ -1,0 +1,102 @@
+package migrate
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// window is how many entries are published ahead of their acknowledgements.
+	window = 1024
+	// saveInterval is how often the checkpoint is stored while the copy runs. What was copied since the last one is
+	// found again, and compared, after a crash.
+	saveInterval = 5 * time.Second
+	// progressInterval is how often progress is reported.
+	progressInterval = 2 * time.Second
+	// defaultLinger is Job.Linger when it is 0.
+	defaultLinger = 5 * time.Second
+	// ackTimeout bounds the wait for one acknowledgement.
+	ackTimeout = 10 * time.Second
+)
+
+// Job is one run of the copy of a bucket into a stream.
+type Job struct {
+	// JetStream must reach the bucket and the stream.
+	JetStream jetstream.JetStream
+	Bucket    string
+	Stream    string
+	// Subject is the base subject: an entry is stored under <Subject>.<key>.
+	Subject string
+	// MaxAge is how long an entry is kept, counted from when the bucket recorded it; 0 is for ever.
+	MaxAge time.Duration
+	// DryRun counts what would be copied, and writes neither entries nor checkpoints.
+	DryRun bool
+	// Resume is the checkpoint to go on from. One that speaks of another bucket is ignored.
+	Resume Checkpoint
+
+	// Save stores the checkpoint with the data. It is called from the goroutine of Run, every few seconds, at the first
+	// complete copy, and at the end.
+	Save func(context.Context, Checkpoint) error
+	// Progress is told how far the copy is, every few seconds and at the first complete copy. It must not block.
+	Progress func(Checkpoint)
+	// Invalid is told each value that is not an entry, once in a run. It must not block.
+	Invalid func(key string, sequence uint64, reason error)
+	// Linger is how long a caught-up copy waits for late writers before it ends; 0 is 5 seconds.
+	Linger time.Duration
+	// Now is the clock, time.Now when nil.
+	Now func() time.Time
+}
+
+// Run copies every live entry of the bucket that the checkpoint does not cover, follows late writers until the bucket
+// has been quiet for a few seconds, and returns how far it came. The checkpoint is good also when Run fails: the next
+// run goes on from it. Only one Run for a bucket and stream should be under way at a time; a second one is wasteful but
+// harms nothing.
+//
+// It returns jetstream.ErrStreamNotFound when the bucket does not exist, and the cause of ctx when it was cancelled.
+func (j *Job) Run(ctx context.Context) (Checkpoint, error) {
+	if j.Now == nil {
+		j.Now = time.Now
+	}
+	if j.Linger == 0 {
+		j.Linger = defaultLinger
+	}
+	publisher, err := jetstream.New(j.JetStream.Conn(),
+		jetstream.WithPublishAsyncMaxPending(2*window), jetstream.WithPublishAsyncTimeout(ackTimeout))
+	if err != nil {
+		return j.Resume, fmt.Errorf("opening JetStream: %w", err)
+	}
+	nc := j.JetStream.Conn()
+	c := &copier{Job: j, publisher: publisher, maxPayload: nc.MaxPayload(), reconnects: nc.Stats().Reconnects}
+	src, err := openSource(ctx, j.JetStream, j.Bucket, c.begin)
+	if err != nil {
+		return j.Resume, err
+	}
+	defer src.close()
+	c.src = src
+	err = c.run(ctx)
+	publisher.CleanupPublisher()
+	return c.reached(), err
+}
+
+// begin decides where to start in the bucket as it is now, and returns the sequence after which to read.
+func (c *copier) begin(info *jetstream.StreamInfo) uint64 {
+	now := c.Now()
+	c.savedAt, c.reportedAt = now, now
+	c.at = c.Resume
+	if c.DryRun || !c.at.Matches(info.Created, info.State.LastSeq) {
+		c.at = Checkpoint{Created: info.Created, StartTime: now}
+		c.Resume = c.at
+	}
+	c.saved = c.at.LastSequence
+	if c.at.NeedsRecount() && info.State.LastSeq > c.at.LastSequence {
+		// Some of the keys that were counted are not named, so that a change of theirs cannot be told: read all again.
+		c.recountTo = c.at.LastSequence
+		c.at.LastSequence = 0
+		c.at.Invalid, c.at.InvalidKeys = 0, nil
+		c.at.Mismatched, c.at.MismatchedKeys = 0, nil
+	}
+	return c.at.LastSequence
+}

@@ -1,0 +1,83 @@
+package migrate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// requestTimeout bounds a single request to the server.
+const requestTimeout = 5 * time.Second
+
+// stored is a message as the leader of its stream has it.
+type stored struct {
+	Sequence uint64 `json:"seq"`
+	Header   []byte `json:"hdrs"`
+	Data     []byte `json:"data"`
+}
+
+// leaderGet asks the leader of a stream for one message; it returns nil when the leader says that there is none. A
+// direct get would be faster, but a lagging replica may answer it, and here a wrong answer counts an entry wrongly.
+func leaderGet(ctx context.Context, js jetstream.JetStream, stream string, query map[string]any) (*stored, error) {
+	request, err := json.Marshal(query)
+	if err != nil {
+		return nil, fmt.Errorf("asking stream %s for a message: %w", stream, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	reply, err := js.Conn().RequestWithContext(ctx, apiPrefix(js)+"STREAM.MSG.GET."+stream, request)
+	if err != nil {
+		return nil, fmt.Errorf("asking stream %s for a message: %w", stream, err)
+	}
+	var response struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *stored             `json:"message"`
+	}
+	if err := json.Unmarshal(reply.Data, &response); err != nil {
+		return nil, fmt.Errorf("asking stream %s for a message: %w", stream, err)
+	}
+	if response.Error != nil {
+		if response.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("asking stream %s for a message: %w", stream, response.Error)
+	}
+	if response.Message == nil {
+		return nil, fmt.Errorf("asking stream %s for a message: the answer holds none", stream)
+	}
+	return response.Message, nil
+}
+
+// firstUnder returns the first message on a subject: the one that is the entry.
+func firstUnder(ctx context.Context, js jetstream.JetStream, stream, subject string) (*stored, error) {
+	return leaderGet(ctx, js, stream, map[string]any{"seq": 1, "next_by_subj": subject})
+}
+
+// lastUnder returns the last message on a subject.
+func lastUnder(ctx context.Context, js jetstream.JetStream, stream, subject string) (*stored, error) {
+	return leaderGet(ctx, js, stream, map[string]any{"last_by_subj": subject})
+}
+
+func (s *stored) header(name string) string {
+	header, err := nats.DecodeHeadersMsg(s.Header)
+	if err != nil {
+		return ""
+	}
+	return header.Get(name)
+}
+
+func apiPrefix(js jetstream.JetStream) string {
+	opts := js.Options()
+	switch {
+	case opts.Domain != "":
+		return "$JS." + opts.Domain + ".API."
+	case opts.APIPrefix != "":
+		return opts.APIPrefix + "."
+	default:
+		return jetstream.DefaultAPIPrefix
+	}
+}
