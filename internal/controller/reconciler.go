@@ -100,11 +100,17 @@ func (r *Reconciler) runSteps(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// connect gets the resource's NATS connection and says what is wrong with it, without waiting.
-func (r *Reconciler) connect(_ context.Context, s *scope) error {
+// connect gets the resource's NATS connection and says what is wrong with it. It waits for the first try to connect only:
+// an operator that starts must not call every resource unready for a moment.
+func (r *Reconciler) connect(ctx context.Context, s *scope) error {
 	nats, err := r.Pool.Get(r.Connection)
 	if err != nil {
 		return err
+	}
+	select {
+	case <-nats.Settled():
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	if err := nats.Err(); err != nil {
 		return err

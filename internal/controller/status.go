@@ -40,9 +40,7 @@ func deriveStatus(s *scope, err error, now time.Time) v1alpha1.AuditStreamStatus
 		})
 	}
 	ready := readyVerdict(s, err)
-	if s.suspended {
-		ready = verdict{metav1.ConditionFalse, v1alpha1.ReasonSuspended, "the stream is not looked after while spec.suspend is true; set it to false to resume"}
-	} else {
+	if !s.suspended { // else the facts below stay as they were
 		set(v1alpha1.ConditionStreamReady, streamVerdict(s, err))
 		if migrated, declared := migratedVerdict(s); declared {
 			set(v1alpha1.ConditionMigrated, migrated)
@@ -120,6 +118,9 @@ func (l *loss) message(stream string) string {
 }
 
 func readyVerdict(s *scope, err error) verdict {
+	if s.suspended {
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonSuspended, "the stream is not looked after while spec.suspend is true; set it to false to resume"}
+	}
 	if err != nil {
 		v := errorVerdict(err)
 		if !s.obj.DeletionTimestamp.IsZero() {
