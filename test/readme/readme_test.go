@@ -1,0 +1,124 @@
+package readme
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"sigs.k8s.io/yaml"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
+	"github.com/osapi-io/auditstream-operator/internal/natstest"
+)
+
+const root = "../.."
+
+// blocks returns the fenced blocks of a language. There must be some.
+func blocks(t *testing.T, language string) []string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	for _, match := range regexp.MustCompile("(?ms)^```"+language+"\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+		found = append(found, match[1])
+	}
+	if len(found) == 0 {
+		t.Fatalf("README.md has no block of %s", language)
+	}
+	return found
+}
+
+// TestYAMLDeclaresStreamsThatNATSTakes makes the streams that the README's resources declare; that the API server takes the resources is what the
+// suite in test/apivalidation shows.
+func TestYAMLDeclaresStreamsThatNATSTakes(t *testing.T) {
+	js := natstest.Run(t).JetStream()
+	for _, block := range blocks(t, "yaml") {
+		createStream(t, js, block)
+	}
+}
+
+func createStream(t *testing.T, js jetstream.JetStream, block string) {
+	t.Helper()
+	var obj v1alpha1.AuditStream
+	if err := yaml.UnmarshalStrict([]byte(block), &obj); err != nil {
+		t.Fatalf("%v in\n%s", err, block)
+	}
+	cfg, err := jsbuilder.Build(&obj.Spec, obj.Namespace, obj.Name, "owner")
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, block)
+	}
+	if _, err := js.CreateStream(t.Context(), cfg); err != nil {
+		t.Fatalf("%v for\n%s", err, block)
+	}
+}
+
+func TestGoProgramWritesAndReads(t *testing.T) {
+	server := natstest.Run(t)
+	createStream(t, server.JetStream(), blocks(t, "yaml")[0])
+	for _, program := range blocks(t, "go") {
+		// Inside the module, so that its imports are found.
+		dir, err := os.MkdirTemp(".", "program-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = os.RemoveAll(dir) }()
+		if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(program), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		run := exec.CommandContext(t.Context(), "go", "run", "./"+dir)
+		run.Env = append(os.Environ(), "NATS_URL="+server.URL())
+		var stderr bytes.Buffer
+		run.Stderr = &stderr
+		out, err := run.Output()
+		if err != nil {
+			t.Fatalf("%v\n%s", err, stderr.String())
+		}
+		if want := "alice DELETE /users/7\n1 entries\n"; string(out) != want {
+			t.Errorf("the program printed %q, want %q", out, want)
+		}
+	}
+}
+
+func TestMakeTargetsExist(t *testing.T) {
+	targets := 0
+	for _, block := range blocks(t, "console") {
+		for line := range strings.Lines(block) {
+			command, found := strings.CutPrefix(line, "$ make ")
+			if !found {
+				continue
+			}
+			targets++
+			command, _, _ = strings.Cut(command, "#")
+			args := append([]string{"--dry-run", "-C", root}, strings.Fields(command)...)
+			if out, err := exec.CommandContext(t.Context(), "make", args...).CombinedOutput(); err != nil {
+				t.Errorf("make %s: %v\n%s", command, err, out)
+			}
+		}
+	}
+	if targets == 0 {
+		t.Error("README.md shows no make target")
+	}
+}
+
+func TestLinksLeadSomewhere(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, match := range regexp.MustCompile(`\]\(([^)#]+)\)`).FindAllStringSubmatch(string(text), -1) {
+		if strings.HasPrefix(match[1], "https://") {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(root, match[1])); err != nil {
+			t.Errorf("link to %s: %v", match[1], err)
+		}
+	}
+}
