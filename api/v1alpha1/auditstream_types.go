@@ -95,16 +95,17 @@ const (
 	AfterMigrationDelete AfterMigration = "Delete"
 )
 
+// The last rule on the spec compares two maxAges, each in any notation, as points in time after the epoch: CEL cannot
+// multiply a duration, and a duration put together as text exceeds the cost that the API server allows a rule.
+
 // AuditStreamSpec is the declared state of an audit stream.
-//
-// The rules on maxAge compare its three notations as durations; see docs/adr for the grammar.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.connection)",message="connection is not available in this release: leave it out, and the operator's default connection is used"
 // +kubebuilder:validation:XValidation:rule="!(self.retentionLock == 'Compliance' && self.deletionPolicy == 'Delete')",message="deletionPolicy: Delete is refused while retentionLock is Compliance: use deletionPolicy: Retain"
 // +kubebuilder:validation:XValidation:rule="!(self.retentionLock == 'Compliance' && self.protection == 'None')",message="retentionLock: Compliance needs protection: AppendOnly, otherwise entries could be deleted before their time"
 // +kubebuilder:validation:XValidation:rule="oldSelf.retentionLock != 'Compliance' || !(oldSelf.whenFull == 'RejectNew' && self.whenFull == 'DropOldest')",message="whenFull cannot go from RejectNew to DropOldest while retentionLock is Compliance: entries could be dropped before their time"
 // +kubebuilder:validation:XValidation:rule="oldSelf.retentionLock != 'Compliance' || !has(self.maxBytes) || (has(oldSelf.maxBytes) && quantity(string(self.maxBytes)).compareTo(quantity(string(oldSelf.maxBytes))) >= 0)",message="maxBytes can only grow while retentionLock is Compliance: give the old value or a larger one, or leave the field out for no limit"
-// +kubebuilder:validation:XValidation:rule="oldSelf.retentionLock != 'Compliance' || !has(self.maxAge) || (has(oldSelf.maxAge) && (self.maxAge.matches('[dwy]$') ? duration(string(int(self.maxAge.substring(0, self.maxAge.size() - 1)) * (self.maxAge.endsWith('d') ? 24 : self.maxAge.endsWith('w') ? 168 : 8760)) + 'h') : duration(self.maxAge)) >= (oldSelf.maxAge.matches('[dwy]$') ? duration(string(int(oldSelf.maxAge.substring(0, oldSelf.maxAge.size() - 1)) * (oldSelf.maxAge.endsWith('d') ? 24 : oldSelf.maxAge.endsWith('w') ? 168 : 8760)) + 'h') : duration(oldSelf.maxAge)))",message="maxAge can only grow while retentionLock is Compliance: give the old value or a longer one, or leave the field out to keep entries for ever"
+// +kubebuilder:validation:XValidation:rule="oldSelf.retentionLock != 'Compliance' || !has(self.maxAge) || (has(oldSelf.maxAge) && (self.maxAge.matches('[dwy]$') ? timestamp(int(self.maxAge.substring(0, self.maxAge.size() - 1)) * (self.maxAge.endsWith('d') ? 86400 : self.maxAge.endsWith('w') ? 604800 : 31536000)) : timestamp(0) + duration(self.maxAge)) >= (oldSelf.maxAge.matches('[dwy]$') ? timestamp(int(oldSelf.maxAge.substring(0, oldSelf.maxAge.size() - 1)) * (oldSelf.maxAge.endsWith('d') ? 86400 : oldSelf.maxAge.endsWith('w') ? 604800 : 31536000)) : timestamp(0) + duration(oldSelf.maxAge)))",message="maxAge can only grow while retentionLock is Compliance: give the old value or a longer one, or leave the field out to keep entries for ever"
 type AuditStreamSpec struct {
 	// stream is the name of the JetStream stream. It is 1 to 255 printable ASCII characters without space and without
 	// any of . * > / \, and does not begin with $, KV_ or OBJ_, which are JetStream's own. It cannot be changed: two
@@ -134,17 +135,19 @@ type AuditStreamSpec struct {
 	// weeks or years (30d, 4w, 7y; a year is 365 days), at least 100ms and at most 292y. Absent keeps entries for
 	// ever. Shortening it deletes entries that are older at once, unless retentionLock forbids it.
 	// +optional
-	// +kubebuilder:validation:MinLength=2
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
 	// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?([0-9]{1,9}([.][0-9]{1,9})?ms)?([0-9]{1,9}([.][0-9]{1,9})?us)?([0-9]{1,9}ns)?$') || self.matches('^([0-9]{1,6}d|[0-9]{1,5}w|[0-9]{1,3}y)$')",message="maxAge must be a Go duration such as 720h or 1h30m (up to 999999h), or a whole number of days, weeks or years such as 30d, 4w or 7y"
 	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}d|[0-9]{1,5}w|[0-9]{1,3}y)$') || (int(self.substring(0, self.size() - 1)) >= 1 && int(self.substring(0, self.size() - 1)) <= (self.endsWith('d') ? 106580 : self.endsWith('w') ? 15225 : 292))",message="maxAge must be at least 1d and at most 292y (106580d, 15225w); leave it out to keep entries for ever"
 	// +kubebuilder:validation:XValidation:rule="!self.matches('^([0-9]{1,6}([.][0-9]{1,9})?h)?([0-9]{1,7}([.][0-9]{1,9})?m)?([0-9]{1,9}([.][0-9]{1,9})?s)?([0-9]{1,9}([.][0-9]{1,9})?ms)?([0-9]{1,9}([.][0-9]{1,9})?us)?([0-9]{1,9}ns)?$') || duration(self) >= duration('100ms')",message="maxAge must be at least 100ms, the shortest that NATS keeps a message; leave it out to keep entries for ever"
 	MaxAge string `json:"maxAge,omitempty"`
 
-	// maxBytes is the size the stream may reach, in bytes as a quantity (50Mi, 10G), at least 1. What happens then is
-	// whenFull's to say. Absent sets no limit.
+	// maxBytes is the size the stream may reach, in bytes as a quantity (50Mi, 10G), at least 1 and at most 7Ei. What
+	// happens then is whenFull's to say. Absent sets no limit.
 	// +optional
-	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isInteger() && quantity(string(self)).isGreaterThan(quantity('0'))",message="maxBytes must be a whole number of bytes, at least 1, such as 50Mi or 10G; leave it out for no limit"
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isGreaterThan(quantity('0')) && !quantity(string(self)).isGreaterThan(quantity('7Ei')) && double(int(quantity(string(self)).asApproximateFloat())) == quantity(string(self)).asApproximateFloat()",message="maxBytes must be a whole number of bytes, at least 1 and at most 7Ei, such as 50Mi or 10G; leave it out for no limit"
 	MaxBytes *resource.Quantity `json:"maxBytes,omitempty"`
 
 	// whenFull says what happens once maxBytes is reached: DropOldest (the default) removes the oldest entries,

@@ -3,6 +3,8 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -149,15 +151,20 @@ func (c *copies) start(id copyID, job migrate.Job, params copyParams, resume mig
 	}()
 }
 
-// runJob runs a copy when it is its turn.
-func (c *copies) runJob(ctx context.Context, job migrate.Job) (migrate.Checkpoint, error) {
+// runJob runs a copy when it is its turn. A panic ends the copy, not the operator.
+func (c *copies) runJob(ctx context.Context, job migrate.Job) (reached migrate.Checkpoint, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			reached, err = job.Resume, fmt.Errorf("the copy of bucket %s panicked: %v\n%s", job.Bucket, p, debug.Stack())
+		}
+	}()
 	select {
 	case c.slots <- struct{}{}:
 		defer func() { <-c.slots }()
 	case <-ctx.Done():
 		return job.Resume, context.Cause(ctx)
 	}
-	reached, err := job.Run(ctx)
+	reached, err = job.Run(ctx)
 	return reached, jsclient.Classify(err)
 }
 

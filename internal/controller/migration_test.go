@@ -121,6 +121,7 @@ var _ = Describe("The migration of a legacy bucket", func() {
 		migrated := awaitCondition(obj, v1alpha1.ConditionMigrated, metav1.ConditionTrue, v1alpha1.ReasonInvalidEntries)
 		Expect(migrated.Message).To(And(ContainSubstring("not-json"), ContainSubstring("two.tokens")))
 		Expect(counts(obj, 5, 3, 0, 0, 2, 0).InvalidKeys).To(ConsistOf("not-json", "two.tokens"))
+		Eventually(func() []string { return eventsOf(obj) }).Should(ContainElement(HavePrefix("Warning InvalidEntries: ")))
 	})
 
 	It("names an entry of which the stream holds other bytes, and is not Ready", func() {

@@ -52,6 +52,8 @@ type Reconciler struct {
 	locks   keyedLocks
 	queue   queue
 
+	deletions deletions
+
 	clusterUIDMu sync.Mutex
 	clusterUID   types.UID
 }

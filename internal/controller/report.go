@@ -45,14 +45,22 @@ func (r *Reconciler) tell(ctx context.Context, s *scope, before *v1alpha1.AuditS
 	if len(s.healed) > 0 {
 		r.tellHealed(ctx, s, before)
 	}
-	was := meta.FindStatusCondition(before.Status.Conditions, v1alpha1.ConditionReady)
-	is := meta.FindStatusCondition(s.obj.Status.Conditions, v1alpha1.ConditionReady)
 	// A second loss differs from the first only by its message.
-	if was != nil && was.Status == is.Status && was.Reason == is.Reason && s.lost == nil {
-		return
+	if ready, changed := transition(before, s.obj, v1alpha1.ConditionReady); changed || s.lost != nil {
+		logger.Info("Became "+ready.Reason, "ready", ready.Status, "message", ready.Message)
+		r.event(s.obj, eventType(ready), ready.Reason, ready.Message)
 	}
-	logger.Info("Became "+is.Reason, "ready", is.Status, "message", is.Message)
-	r.event(s.obj, eventType(is), is.Reason, is.Message)
+	// Ready does not show values that are not entries.
+	if migrated, changed := transition(before, s.obj, v1alpha1.ConditionMigrated); changed && migrated.Reason == v1alpha1.ReasonInvalidEntries {
+		r.event(s.obj, corev1.EventTypeWarning, migrated.Reason, migrated.Message)
+	}
+}
+
+// transition returns the condition as it is now, and whether its status or reason was another before.
+func transition(before, now *v1alpha1.AuditStream, kind string) (*metav1.Condition, bool) {
+	was := meta.FindStatusCondition(before.Status.Conditions, kind)
+	is := meta.FindStatusCondition(now.Status.Conditions, kind)
+	return is, is != nil && (was == nil || was.Status != is.Status || was.Reason != is.Reason)
 }
 
 // tellHealed tells apart what somebody did to the stream from what a change of the resource asked for.

@@ -92,7 +92,10 @@ func deletedOnly() predicate.Predicate {
 // HandleEvent wakes the resources that an event of the default connection concerns. It is what the connection pool's
 // OnEvent has to call.
 func (r *Reconciler) HandleEvent(_ jsclient.Config, e jsclient.Event) {
-	// Every stream concerns nobody in particular: the connection came or went.
+	if e.Kind == jsclient.StreamDeleted {
+		r.deletions.deleted(e.Stream, r.Now())
+	}
+	// An event without a stream is of the connection, and concerns all.
 	for _, req := range r.concerned(context.Background(), e.Stream) {
 		r.enqueue(req.NamespacedName)
 	}

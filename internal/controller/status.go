@@ -113,8 +113,8 @@ func streamVerdict(s *scope, err error) verdict {
 }
 
 func (l *loss) message(stream string) string {
-	return fmt.Sprintf("stream %s was deleted out of band and made again at %s: its %d entries (sequences %d to %d) are lost; "+
-		"find out who deleted it, and restore them from a backup", stream, l.when.UTC().Format(time.RFC3339), l.entries, l.first, l.last)
+	return fmt.Sprintf("stream %s was deleted out of band and made again at %s: what it held is lost, which was %d entries (sequences %d to %d) "+
+		"when last looked at; find out who deleted it, and restore them from a backup", stream, l.when.UTC().Format(time.RFC3339), l.entries, l.first, l.last)
 }
 
 func readyVerdict(s *scope, err error) verdict {

@@ -32,6 +32,7 @@ func (r *Reconciler) ensureStream(ctx context.Context, s *scope) error {
 	case err != nil:
 		return err
 	}
+	r.deletions.forget(want.Name)
 	if err := r.claim(ctx, s, live, want.Metadata[jsbuilder.MetadataOwner]); err != nil {
 		return err
 	}
@@ -65,13 +66,18 @@ func (r *Reconciler) desired(ctx context.Context, obj *v1alpha1.AuditStream) (je
 
 func (r *Reconciler) createStream(ctx context.Context, s *scope, want jetstream.StreamConfig) error {
 	if s.claimed() {
-		s.markLost(r.Now())
+		r.deletions.missing(want.Name, r.Now())
+	}
+	if err := r.deletions.settled(want.Name, r.Now()); err != nil {
+		return err
 	}
 	live, err := s.nats.CreateStream(ctx, want)
 	if err != nil {
-		// The loss is told by the reconcile that succeeds: the status still speaks of the old stream.
-		s.lost = nil
 		return err
+	}
+	r.deletions.forget(want.Name)
+	if s.claimed() {
+		s.markLost(r.Now())
 	}
 	s.live, s.created = live, true
 	if err := unapplied(want, live); err != nil {

@@ -90,7 +90,7 @@ var _ = Describe("The stream of an AuditStream", func() {
 		Expect(js.DeleteStream(ctx, f.stream)).To(Succeed())
 
 		ready := awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonStreamRecreated)
-		Expect(ready.Message).To(ContainSubstring("its 3 entries (sequences 1 to 3) are lost"))
+		Expect(ready.Message).To(ContainSubstring("what it held is lost, which was 3 entries (sequences 1 to 3)"))
 		awaitCondition(obj, v1alpha1.ConditionStreamReady, metav1.ConditionTrue, v1alpha1.ReasonStreamRecreated)
 		Eventually(func() []string { return eventsOf(obj) }).Should(ContainElement(HavePrefix("Warning StreamRecreated: ")))
 

@@ -1,0 +1,114 @@
+package controller
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/failure"
+	"github.com/osapi-io/auditstream-operator/internal/migrate"
+)
+
+var (
+	fault     = errors.New("connection reset")
+	terminal  = &failure.Terminal{Reason: v1alpha1.ReasonSubjectOverlap, Err: fault}
+	noNATS    = &failure.Waiting{Reason: v1alpha1.ReasonNATSUnavailable, After: time.Second, Err: fault}
+	noBucket  = &failure.Waiting{Reason: v1alpha1.ReasonBucketNotFound, After: time.Second, Err: fault}
+	complete  = migrate.Checkpoint{CompletionTime: time.Unix(1, 0)}
+	startTime = time.Unix(1700000000, 0)
+)
+
+func withCounts(counts migrate.Counts) migrate.Checkpoint {
+	c := complete
+	c.Counts = counts
+	return c
+}
+
+func TestDeriveStatus(t *testing.T) {
+	live := &jetstream.StreamInfo{Created: startTime}
+	ready := scope{live: live, streamReady: true}
+	migrating := func(facts ...bucketFact) scope { return scope{live: live, streamReady: true, buckets: facts} }
+	const (
+		isTrue    = metav1.ConditionTrue
+		isFalse   = metav1.ConditionFalse
+		isUnknown = metav1.ConditionUnknown
+		absent    = metav1.ConditionStatus("absent")
+	)
+	for name, test := range map[string]struct {
+		scope    scope
+		err      error
+		ready    metav1.ConditionStatus
+		reason   string
+		stream   metav1.ConditionStatus
+		migrated metav1.ConditionStatus
+		progress string
+	}{
+		"as declared":          {ready, nil, isTrue, v1alpha1.ReasonReady, isTrue, absent, ""},
+		"a transient fault":    {scope{}, fault, isFalse, v1alpha1.ReasonReconcileError, isFalse, absent, v1alpha1.ConditionReconciling},
+		"a terminal fault":     {scope{}, terminal, isFalse, v1alpha1.ReasonSubjectOverlap, isFalse, absent, v1alpha1.ConditionStalled},
+		"NATS out of reach":    {scope{}, noNATS, isFalse, v1alpha1.ReasonNATSUnavailable, isUnknown, absent, v1alpha1.ConditionReconciling},
+		"suspended":            {scope{suspended: true}, nil, isFalse, v1alpha1.ReasonSuspended, absent, absent, ""},
+		"made again":           {scope{live: live, streamReady: true, lost: &loss{}}, nil, isTrue, v1alpha1.ReasonStreamRecreated, isTrue, absent, ""},
+		"copying":              {migrating(bucketFact{phase: v1alpha1.MigrationCopying}), nil, isFalse, v1alpha1.ReasonMigrating, isTrue, isFalse, v1alpha1.ConditionReconciling},
+		"copied":               {migrating(bucketFact{phase: v1alpha1.MigrationComplete, checkpoint: complete}), nil, isTrue, v1alpha1.ReasonReady, isTrue, isTrue, ""},
+		"a bucket missing":     {migrating(bucketFact{err: noBucket}), noBucket, isFalse, v1alpha1.ReasonBucketNotFound, isTrue, isFalse, v1alpha1.ConditionReconciling},
+		"one of two copied":    {migrating(bucketFact{checkpoint: complete}, bucketFact{err: noBucket}), noBucket, isFalse, v1alpha1.ReasonBucketNotFound, isTrue, isFalse, v1alpha1.ConditionReconciling},
+		"invalid values":       {migrating(bucketFact{phase: v1alpha1.MigrationComplete, checkpoint: withCounts(migrate.Counts{Invalid: 1})}), nil, isTrue, v1alpha1.ReasonReady, isTrue, isTrue, ""},
+		"an entry differs":     {migrating(bucketFact{phase: v1alpha1.MigrationMismatched, checkpoint: withCounts(migrate.Counts{Mismatched: 1})}), nil, isFalse, v1alpha1.ReasonEntryMismatch, isTrue, isFalse, v1alpha1.ConditionStalled},
+		"a dry run":            {migrating(bucketFact{phase: v1alpha1.MigrationDryRun, checkpoint: complete}), nil, isFalse, v1alpha1.ReasonDryRun, isTrue, isFalse, ""},
+		"a dry run and a copy": {migrating(bucketFact{phase: v1alpha1.MigrationDryRun, checkpoint: complete}, bucketFact{phase: v1alpha1.MigrationCopying}), nil, isFalse, v1alpha1.ReasonMigrating, isTrue, isFalse, v1alpha1.ConditionReconciling},
+		"a fault of the copy":  {migrating(bucketFact{err: terminal}), terminal, isFalse, v1alpha1.ReasonSubjectOverlap, isTrue, isFalse, v1alpha1.ConditionStalled},
+		"late writers fail":    {migrating(bucketFact{phase: v1alpha1.MigrationComplete, checkpoint: complete, err: fault}), fault, isFalse, v1alpha1.ReasonReconcileError, isTrue, isTrue, v1alpha1.ConditionReconciling},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := gomega.NewWithT(t)
+			s := test.scope
+			s.obj = &v1alpha1.AuditStream{ObjectMeta: metav1.ObjectMeta{Generation: 3}}
+			for range s.buckets {
+				s.obj.Spec.MigrateFrom = append(s.obj.Spec.MigrateFrom, v1alpha1.MigrationSource{})
+			}
+			status := deriveStatus(&s, test.err, startTime)
+			of := func(kind string) metav1.ConditionStatus {
+				if c := meta.FindStatusCondition(status.Conditions, kind); c != nil {
+					return c.Status
+				}
+				return absent
+			}
+			g.Expect(of(v1alpha1.ConditionReady)).To(gomega.Equal(test.ready))
+			g.Expect(meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionReady).Reason).To(gomega.Equal(test.reason))
+			g.Expect(of(v1alpha1.ConditionStreamReady)).To(gomega.Equal(test.stream))
+			g.Expect(of(v1alpha1.ConditionMigrated)).To(gomega.Equal(test.migrated))
+			for _, kind := range []string{v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled} {
+				want := absent
+				if kind == test.progress {
+					want = isTrue
+				}
+				g.Expect(of(kind)).To(gomega.Equal(want), kind)
+			}
+			g.Expect(status.ObservedGeneration).To(gomega.BeEquivalentTo(3))
+
+			s.obj.Status = status
+			later := deriveStatus(&s, test.err, startTime.Add(time.Hour))
+			g.Expect(later).To(gomega.Equal(status), "nothing changes, transition times included, while nothing happens")
+		})
+	}
+}
+
+func TestAFailureKeepsWhatIsKnown(t *testing.T) {
+	g := gomega.NewWithT(t)
+	s := scope{obj: &v1alpha1.AuditStream{}}
+	s.obj.Spec.MigrateFrom = []v1alpha1.MigrationSource{{Bucket: "b"}}
+	s.obj.Status.Stream = &v1alpha1.StreamState{Entries: 7}
+	s.obj.Status.Migration = []v1alpha1.BucketMigration{{Bucket: "b", Total: 7}, {Bucket: "gone", Total: 1}}
+	s.obj.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionMigrated, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonMigrationComplete}}
+	status := deriveStatus(&s, noNATS, startTime)
+	g.Expect(status.Stream.Entries).To(gomega.BeEquivalentTo(7))
+	g.Expect(status.Migration).To(gomega.Equal([]v1alpha1.BucketMigration{{Bucket: "b", Total: 7}}))
+	g.Expect(meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionMigrated)).To(gomega.BeTrue())
+}
