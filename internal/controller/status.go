@@ -34,6 +34,11 @@ func deriveStatus(s *scope, err error, now time.Time) v1alpha1.AuditStreamStatus
 	status.Migration = migrationState(s)
 
 	set := func(kind string, v verdict) {
+		// The texts of network errors differ from one try to the next; an outage is one fact, and one write.
+		if was := meta.FindStatusCondition(s.obj.Status.Conditions, kind); was != nil && was.Reason == v.reason &&
+			v.reason == v1alpha1.ReasonNATSUnavailable && was.ObservedGeneration == s.obj.Generation {
+			v.message = was.Message
+		}
 		meta.SetStatusCondition(&status.Conditions, metav1.Condition{
 			Type: kind, Status: v.status, Reason: v.reason, Message: v.message,
 			ObservedGeneration: s.obj.Generation, LastTransitionTime: metav1.NewTime(now),

@@ -112,3 +112,13 @@ func TestAFailureKeepsWhatIsKnown(t *testing.T) {
 	g.Expect(status.Migration).To(gomega.Equal([]v1alpha1.BucketMigration{{Bucket: "b", Total: 7}}))
 	g.Expect(meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionMigrated)).To(gomega.BeTrue())
 }
+
+func TestAnOutageIsOneWrite(t *testing.T) {
+	g := gomega.NewWithT(t)
+	s := scope{obj: &v1alpha1.AuditStream{}}
+	outage := func(text string) error {
+		return &failure.Waiting{Reason: v1alpha1.ReasonNATSUnavailable, Err: errors.New(text)}
+	}
+	s.obj.Status = deriveStatus(&s, outage("read tcp 10.0.0.1:50001->10.0.0.2:4222: i/o timeout"), startTime)
+	g.Expect(deriveStatus(&s, outage("dial tcp 10.0.0.2:4222: connection refused"), startTime)).To(gomega.Equal(s.obj.Status))
+}
