@@ -38,6 +38,15 @@ type copyParams struct {
 	dryRun  bool
 }
 
+// copyJob is a copy to be made.
+type copyJob struct {
+	migrate.Job
+	// created is when the stream was created.
+	created time.Time
+	// explain classifies an error of the run.
+	explain func(error) error
+}
+
 // copyRun is a copy that runs, or how the last one ended.
 type copyRun struct {
 	params  copyParams
@@ -78,8 +87,8 @@ func (c *copies) Start(ctx context.Context) error {
 
 // ensure begins a copy where the bucket holds what neither the stored checkpoint nor the last run covers, and returns
 // how far the copy is. It returns the error of a run that has failed, once; the next call begins another.
-func (c *copies) ensure(id copyID, job migrate.Job, created time.Time, stored migrate.Checkpoint, bucket *jetstream.StreamInfo) (migrate.Checkpoint, error) {
-	params := copyParams{created: created, stream: job.Stream, subject: job.Subject, maxAge: job.MaxAge, dryRun: job.DryRun}
+func (c *copies) ensure(id copyID, job copyJob, stored migrate.Checkpoint, bucket *jetstream.StreamInfo) (migrate.Checkpoint, error) {
+	params := copyParams{created: job.created, stream: job.Stream, subject: job.Subject, maxAge: job.MaxAge, dryRun: job.DryRun}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	run := c.runs[id]
@@ -118,7 +127,7 @@ func furthest(stored, reached migrate.Checkpoint, bucket *jetstream.StreamInfo, 
 }
 
 // start begins a run. The caller holds the lock.
-func (c *copies) start(id copyID, job migrate.Job, params copyParams, resume migrate.Checkpoint) {
+func (c *copies) start(id copyID, job copyJob, params copyParams, resume migrate.Checkpoint) {
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	logger := log.FromContext(c.ctx).WithName("migration").WithValues(
 		"AuditStream", id.resource, "bucket", id.bucket, "stream", job.Stream)
@@ -152,7 +161,7 @@ func (c *copies) start(id copyID, job migrate.Job, params copyParams, resume mig
 }
 
 // runJob runs a copy when it is its turn. A panic ends the copy, not the operator.
-func (c *copies) runJob(ctx context.Context, job migrate.Job) (reached migrate.Checkpoint, err error) {
+func (c *copies) runJob(ctx context.Context, job copyJob) (reached migrate.Checkpoint, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			reached, err = job.Resume, fmt.Errorf("the copy of bucket %s panicked: %v\n%s", job.Bucket, p, debug.Stack())
@@ -165,20 +174,24 @@ func (c *copies) runJob(ctx context.Context, job migrate.Job) (reached migrate.C
 		return job.Resume, context.Cause(ctx)
 	}
 	reached, err = job.Run(ctx)
-	return reached, jsclient.Classify(err)
+	return reached, job.explain(err)
 }
 
 // follow has writes to the bucket wake the resource. Following a bucket that is followed does nothing.
 func (c *copies) follow(id copyID, nats *jsclient.Client) error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.follows[id] != nil {
+	followed := c.follows[id] != nil
+	c.mu.Unlock()
+	if followed {
 		return nil
 	}
+	// It asks the server, which may take a while. Reconciles of one resource never overlap.
 	stop, err := nats.FollowBucket(id.bucket)
 	if err != nil {
 		return err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.follows[id] = stop
 	return nil
 }

@@ -65,7 +65,7 @@ func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1
 		fact.err = err
 		return fact
 	}
-	fact.checkpoint, fact.err = r.copies.ensure(id, job, s.live.Created, stored, bucket)
+	fact.checkpoint, fact.err = r.copies.ensure(id, job, stored, bucket)
 	fact.phase = phase(&fact.checkpoint, source.DryRun)
 	return fact
 }
@@ -96,13 +96,13 @@ func phase(c *migrate.Checkpoint, dryRun bool) v1alpha1.MigrationPhase {
 }
 
 // job is the copy that the resource declares for a bucket.
-func (r *Reconciler) job(ctx context.Context, s *scope, source v1alpha1.MigrationSource) (migrate.Job, error) {
+func (r *Reconciler) job(ctx context.Context, s *scope, source v1alpha1.MigrationSource) (copyJob, error) {
 	want, err := r.desired(ctx, s.obj)
 	if err != nil {
-		return migrate.Job{}, err
+		return copyJob{}, err
 	}
 	target := checkpointTarget{nats: s.nats, stream: want.Name, owner: want.Metadata[jsbuilder.MetadataOwner], created: s.live.Created}
-	return migrate.Job{
+	job := migrate.Job{
 		JetStream: s.nats.JetStream(),
 		Bucket:    source.Bucket,
 		Stream:    want.Name,
@@ -113,7 +113,8 @@ func (r *Reconciler) job(ctx context.Context, s *scope, source v1alpha1.Migratio
 		Save: func(ctx context.Context, c migrate.Checkpoint) error {
 			return r.saveCheckpoint(ctx, target, source.Bucket, &c)
 		},
-	}, nil
+	}
+	return copyJob{Job: job, created: s.live.Created, explain: s.nats.Explain}, nil
 }
 
 // checkpointTarget is the very stream that a checkpoint speaks of.

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
 	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
+	"github.com/osapi-io/auditstream-operator/internal/jsclient"
 	"github.com/osapi-io/auditstream-operator/internal/migrate"
 )
 
@@ -54,6 +56,9 @@ func (r *Reconciler) resync(ctx context.Context) error {
 	}
 	streams := map[string]*jetstream.StreamInfo{}
 	for info, err := range nats.Streams(ctx) {
+		if unreported := (*jsclient.StreamUnreportedError)(nil); errors.As(err, &unreported) {
+			continue // it is looked at alone, as one that is missing
+		}
 		if err != nil {
 			return err
 		}

@@ -16,6 +16,8 @@ const (
 	defaultReplicas  = 1
 	largestReplicas  = 5
 	defaultDuplicate = 2 * time.Minute
+	// largestBytes is the CRD's limit. A quantity of 8Ei and more is silently taken for one byte less than 8Ei.
+	largestBytes = 7 << 60
 )
 
 // Build returns the full configuration that spec declares for the AuditStream namespace/name, owned by owner (see
@@ -160,8 +162,8 @@ func duplicateWindow(maxAge time.Duration) time.Duration {
 
 func wholeBytes(q resource.Quantity) (int64, error) {
 	n := q.Value()
-	if n < 1 || q.CmpInt64(n) != 0 {
-		return 0, fmt.Errorf("maxBytes %s is not a size: give a whole number of bytes, at least 1 and below 8Ei, "+
+	if n < 1 || n > largestBytes || q.CmpInt64(n) != 0 {
+		return 0, fmt.Errorf("maxBytes %s is not a size: give a whole number of bytes, at least 1 and at most 7Ei, "+
 			"such as 50Mi or 10G, or leave it out for no limit", q.String())
 	}
 	return n, nil

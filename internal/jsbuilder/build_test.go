@@ -151,6 +151,7 @@ func TestBuildRefuses(t *testing.T) {
 		"maxBytes zero":          {func(s *v1alpha1.AuditStreamSpec) { s.MaxBytes = quantity("0") }, []string{"maxBytes 0", "50Mi"}},
 		"maxBytes negative":      {func(s *v1alpha1.AuditStreamSpec) { s.MaxBytes = quantity("-1") }, []string{"maxBytes -1", "50Mi"}},
 		"maxBytes fraction":      {func(s *v1alpha1.AuditStreamSpec) { s.MaxBytes = quantity("1500m") }, []string{"maxBytes 1500m", "whole number"}},
+		"maxBytes too many":      {func(s *v1alpha1.AuditStreamSpec) { s.MaxBytes = quantity("8Ei") }, []string{"maxBytes", "at most 7Ei"}},
 		"whenFull":               {func(s *v1alpha1.AuditStreamSpec) { s.WhenFull = "Explode" }, []string{"whenFull", "Explode", "RejectNew"}},
 		"storage":                {func(s *v1alpha1.AuditStreamSpec) { s.Storage = "Tape" }, []string{"storage", "Tape", "Memory"}},
 		"compression":            {func(s *v1alpha1.AuditStreamSpec) { s.Compression = "Zip" }, []string{"compression", "Zip", "S2"}},

@@ -122,3 +122,38 @@ func TestLinksLeadSomewhere(t *testing.T) {
 		}
 	}
 }
+
+func TestEveryDirectDependencyHasAReason(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{if not (or .Indirect .Main)}}{{.Path}}{{end}}", "all")
+	list.Dir = root
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	modules := strings.Fields(string(out))
+	if len(modules) == 0 {
+		t.Fatal("go list names no direct dependency")
+	}
+	for _, module := range modules {
+		path := regexp.MustCompile(`/v\d+$`).ReplaceAllString(module, "")
+		if !regexp.MustCompile(`(?m)^\|[^|]*` + regexp.QuoteMeta(path) + `[],) ]`).Match(readme) {
+			t.Errorf("%s is a direct dependency without a reason in README.md's table", module)
+		}
+	}
+}
+
+func TestTheManagerDoesNotLinkTheServer(t *testing.T) {
+	list := exec.CommandContext(t.Context(), "go", "list", "-deps", "./cmd/manager")
+	list.Dir = root
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if packages := string(out); strings.Contains(packages, "nats-server") || !strings.Contains(packages, "nats.go") {
+		t.Errorf("the manager is built from\n%s", packages)
+	}
+}
