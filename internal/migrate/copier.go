@@ -64,6 +64,8 @@ type copier struct {
 	// at covers every message before the first of queue.
 	at    Checkpoint
 	queue []*item
+	// queued is the size of the values in queue, in bytes.
+	queued int
 	// recountTo is the sequence up to which messages have been dealt with before: they are looked at again to count
 	// them, and never published, because retention may have removed them since.
 	recountTo uint64
@@ -120,10 +122,11 @@ func (c *copier) take(ctx context.Context, r *revision) error {
 		}
 	}
 	c.queue = append(c.queue, it)
-	if len(c.queue) < window {
+	c.queued += len(it.value)
+	if len(c.queue) < window && c.queued < windowBytes {
 		return nil
 	}
-	if err := c.settle(ctx, window/2); err != nil {
+	if err := c.settle(ctx, (len(c.queue)+1)/2); err != nil {
 		return err
 	}
 	return c.tick(ctx)
@@ -216,6 +219,7 @@ func (c *copier) settle(ctx context.Context, n int) error {
 	}
 	for _, it := range head {
 		c.count(it)
+		c.queued -= len(it.value)
 	}
 	c.queue = slices.Delete(c.queue, 0, n)
 	return nil

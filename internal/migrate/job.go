@@ -11,6 +11,8 @@ import (
 const (
 	// window is how many entries are published ahead of their acknowledgements.
 	window = 1024
+	// windowBytes bounds the same in bytes, and what is read ahead: entries may be as large as a message.
+	windowBytes = 16 << 20
 	// saveInterval is how often the checkpoint is stored while the copy runs. What was copied since the last one is
 	// found again, and compared, after a crash.
 	saveInterval = 5 * time.Second

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -280,6 +281,27 @@ func TestManyInvalidValuesAreCountedAgainOnceSomeArePutRight(t *testing.T) {
 	reached = f.mustRun(reached)
 
 	f.wantCounts(reached, Counts{Total: 35, Migrated: 6, Invalid: 29, InvalidKeys: reached.InvalidKeys})
+}
+
+func TestLargeEntriesAreCopiedAndTooLargeOnesStay(t *testing.T) {
+	f := newFixture(t)
+	large := func(id string, size int) []byte {
+		head, tail := fmt.Sprintf(`{"id":%q,"path":"`, id), `"}`
+		return fmt.Append(nil, head, strings.Repeat("x", size-len(head)-len(tail)), tail)
+	}
+	const n, maxPayload = 40, 1 << 20
+	for i := range n {
+		f.put(key(i), large(key(i), maxPayload-headerAllowance))
+	}
+	f.put("too-large", large("too-large", maxPayload-100))
+	f.put("last", entry("last"))
+
+	reached := f.mustRun(Checkpoint{})
+
+	f.wantCounts(reached, Counts{Total: n + 2, Migrated: n + 1, Invalid: 1, InvalidKeys: []string{"too-large"}})
+	if got := len(f.stored()); got != n+1 {
+		t.Errorf("the stream holds %d messages, want %d", got, n+1)
+	}
 }
 
 func TestRetentionGoesOn(t *testing.T) {

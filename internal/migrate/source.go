@@ -60,7 +60,9 @@ func openSource(ctx context.Context, js jetstream.JetStream, bucket string, resu
 	if err != nil {
 		return nil, fmt.Errorf("reading bucket %s: %w", bucket, err)
 	}
-	cursor, err := consumer.Messages(jetstream.PullMaxMessages(2 * window))
+	// A limit below the largest message would stop the read at it.
+	readAhead := max(windowBytes, 2*int(js.Conn().MaxPayload()))
+	cursor, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(2*window, readAhead))
 	if err != nil {
 		return nil, fmt.Errorf("reading bucket %s: %w", bucket, err)
 	}

@@ -1,0 +1,67 @@
+package auditstore
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+func checkConfig(js jetstream.JetStream, cfg Config) error {
+	switch {
+	case js == nil:
+		return fmt.Errorf("%w: the JetStream handle is nil", ErrInvalidConfig)
+	case cfg.Stream == "" || strings.ContainsAny(cfg.Stream, ">*. /\\\t\r\n"):
+		return fmt.Errorf("%w: Stream is %q: give the name of a stream, without dots, wildcards, slashes and spaces",
+			ErrInvalidConfig, cfg.Stream)
+	case !literalSubject(cfg.Subject):
+		return fmt.Errorf("%w: Subject is %q: give literal tokens divided by dots, like \"audit\" or \"audit.api\", without wildcards",
+			ErrInvalidConfig, cfg.Subject)
+	}
+	return nil
+}
+
+func literalSubject(subject string) bool {
+	for token := range strings.SplitSeq(subject, ".") {
+		if token == "" || strings.ContainsAny(token, "*>") ||
+			strings.ContainsFunc(token, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// checkStream says what has to change before the stream can hold a trail under subject.
+func checkStream(cfg jetstream.StreamConfig, subject string) error {
+	captured := false
+	for _, pattern := range cfg.Subjects {
+		switch {
+		case pattern == subject+".>" || pattern == subject+".*":
+			captured = true
+		case pattern == subject || strings.HasPrefix(pattern, subject+".") || movedUnder(cfg.SubjectTransform, pattern, subject):
+		default:
+			return fmt.Errorf("%w: stream %q captures %q, which is outside %q: entries could not be told apart and counted; "+
+				"give the trail a stream of its own, or correct Config.Subject", ErrNotReady, cfg.Name, pattern, subject+".>")
+		}
+	}
+	switch {
+	case !captured:
+		return fmt.Errorf("%w: stream %q does not capture %q (it has %q): add it to the stream's subjects, or correct Config.Subject",
+			ErrNotReady, cfg.Name, subject+".>", cfg.Subjects)
+	case !cfg.AllowDirect:
+		return fmt.Errorf("%w: stream %q does not allow direct gets: set allow_direct", ErrNotReady, cfg.Name)
+	case cfg.NoAck:
+		return fmt.Errorf("%w: stream %q does not acknowledge messages: clear no_ack", ErrNotReady, cfg.Name)
+	}
+	return nil
+}
+
+// movedUnder says whether the stream stores what it captures by the pattern under subject, as it does with the subjects of a
+// key-value bucket that was handed over to it.
+func movedUnder(transform *jetstream.SubjectTransformConfig, pattern, subject string) bool {
+	if transform == nil || !strings.HasPrefix(transform.Destination, subject+".") {
+		return false
+	}
+	return transform.Source == pattern || transform.Source == ">" || transform.Source == ""
+}

@@ -1,0 +1,34 @@
+// Package auditstore writes and reads an audit trail that is kept in a JetStream stream, one subject an entry. It is the
+// package that workloads import; it needs no Kubernetes.
+//
+// [New] takes a JetStream handle and the name of a stream that exists. The package never creates, changes or deletes a
+// stream, and leaves nothing behind on the server: no consumer outlives the call that made it.
+//
+// # What is an entry
+//
+// An entry is the first message stored under <subject>.<id>. A later message under the same id never replaces it and is
+// never an entry of its own. Once retention has removed the first message, the next one that is left takes its place.
+//
+// The time of an entry is the time it was first recorded: the header [HeaderSourceTime] where the entry was moved here from
+// somewhere else, and the time the stream stored it otherwise. "Newest first" means by that time; of two entries of the
+// same time the one with the higher sequence is the newer one. A source time later than the time of storage counts as the
+// time of storage, and one that cannot be read is ignored.
+//
+// A message that is not an entry (not a JSON object, or without the id it is stored under) is reported as a [CorruptError].
+// It counts in the total and keeps its place, so that pages neither shift nor stop at it.
+//
+// # What reading costs
+//
+// [StreamStore.List] makes one request for the stream's state and one direct get for each entry of the page, sent together.
+// That is all as long as the page, and what is newer, was written here and not moved here. A page further down, or in a
+// stream that entries were moved into, first needs to know whether the order of the sequences is the order of time. So the
+// first such call reads the headers of the whole stream once, and later calls read what is new since. Where the orders are
+// the same (a bucket moved into an empty stream, for example) nothing is kept in memory; where they differ, or where an id
+// was written twice, the store keeps 16 bytes for each message.
+//
+// # Time
+//
+// Every call ends: a request to the server is given up after [RequestTimeout], however late the deadline of the context is,
+// and a write without a deadline after [WriteTimeout]. A call that has not done its work returns an error. A time-out is
+// never reported as ErrNotFound, and no list is ever cut short silently.
+package auditstore

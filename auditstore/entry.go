@@ -1,0 +1,77 @@
+package auditstore
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// HeaderSourceTime is the message header that says when an entry which was moved into the stream was first recorded, in RFC
+// 3339 with nanoseconds.
+const HeaderSourceTime = "Audit-Source-Time"
+
+// Entry is one audit record.
+type Entry struct {
+	// ID names the entry. Write makes one where it is empty.
+	ID string `json:"id"`
+	// Timestamp is when the recorded request happened. Write takes the current time where it is zero.
+	Timestamp time.Time `json:"timestamp"`
+	// User is who made the request.
+	User string `json:"user"`
+	// Roles are what the user was allowed to act as.
+	Roles []string `json:"roles"`
+	// Method is the HTTP method, or what stands for it in another protocol.
+	Method string `json:"method"`
+	// Path is what the request was for.
+	Path string `json:"path"`
+	// OperationID is the operation's name in the service's API description.
+	OperationID string `json:"operation_id,omitempty"`
+	// SourceIP is the address of the client.
+	SourceIP string `json:"source_ip"`
+	// ResponseCode is the status that was answered.
+	ResponseCode int `json:"response_code"`
+	// DurationMs is how long the request took, in milliseconds.
+	DurationMs int64 `json:"duration_ms"`
+	// TraceID is the W3C trace id, in hexadecimal.
+	TraceID string `json:"trace_id,omitempty"`
+}
+
+var (
+	errNotObject = errors.New("the body is not a JSON object")
+	errNotToken  = errors.New("the subject is not the base subject and one token")
+
+	errUnreadable = errors.New("the stream counts this message but cannot read it")
+)
+
+// decode turns a message into the entry it holds. Its error is always a *CorruptError.
+func (s *StreamStore) decode(m *message) (Entry, error) {
+	entry, err := s.parse(m)
+	if err != nil {
+		return Entry{}, &CorruptError{Sequence: m.sequence, Subject: m.subject, Err: err}
+	}
+	return entry, nil
+}
+
+func (s *StreamStore) parse(m *message) (Entry, error) {
+	if m.unreadable {
+		return Entry{}, errUnreadable
+	}
+	id, under := strings.CutPrefix(m.subject, s.prefix)
+	if !under || !ValidID(id) {
+		return Entry{}, errNotToken
+	}
+	if !bytes.HasPrefix(bytes.TrimLeft(m.data, " \t\r\n"), []byte("{")) {
+		return Entry{}, errNotObject
+	}
+	var entry Entry
+	if err := json.Unmarshal(m.data, &entry); err != nil {
+		return Entry{}, err
+	}
+	if entry.ID != id {
+		return Entry{}, fmt.Errorf("the body has the id %.64q", entry.ID)
+	}
+	return entry, nil
+}

@@ -1,0 +1,135 @@
+package auditstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/osapi-io/auditstream-operator/auditstore"
+	"github.com/osapi-io/auditstream-operator/internal/natstest"
+)
+
+// exampleTB lets an example, which has no testing.T, run the test server.
+type exampleTB struct {
+	testing.TB
+	cleanups []func()
+}
+
+func (e *exampleTB) Helper()                           {}
+func (e *exampleTB) Cleanup(f func())                  { e.cleanups = append(e.cleanups, f) }
+func (e *exampleTB) Fatalf(format string, args ...any) { log.Panicf(format, args...) }
+
+func (e *exampleTB) TempDir() string {
+	dir, err := os.MkdirTemp("", "auditstore")
+	if err != nil {
+		log.Panic(err)
+	}
+	e.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func (e *exampleTB) close() {
+	for _, cleanup := range slices.Backward(e.cleanups) {
+		cleanup()
+	}
+}
+
+// connect stands for jetstream.New on the service's own connection. The operator has made the stream.
+func connect() (js jetstream.JetStream, done func()) {
+	tb := &exampleTB{}
+	js = natstest.Run(tb).JetStream()
+	_, err := js.CreateStream(context.Background(), jetstream.StreamConfig{
+		Name: "AUDIT", Subjects: []string{"audit.>"}, AllowDirect: true,
+	})
+	if err != nil {
+		log.Panic(err)
+	}
+	return js, tb.close
+}
+
+func openStore() (*auditstore.StreamStore, func()) {
+	js, done := connect()
+	store, err := auditstore.New(context.Background(), js, auditstore.Config{Stream: "AUDIT", Subject: "audit"})
+	if err != nil {
+		log.Panic(err)
+	}
+	return store, done
+}
+
+func ExampleNew() {
+	js, done := connect()
+	defer done()
+	ctx := context.Background()
+
+	store, err := auditstore.New(ctx, js, auditstore.Config{Stream: "AUDIT", Subject: "audit"})
+	fmt.Println(store != nil, err)
+
+	_, err = auditstore.New(ctx, js, auditstore.Config{Stream: "AUDITS", Subject: "audit"})
+	fmt.Println(errors.Is(err, auditstore.ErrNotReady))
+	fmt.Println(err)
+	// Output:
+	// true <nil>
+	// true
+	// opening stream "AUDITS": auditstore: the stream is not ready: the stream "AUDITS" does not exist: create it, or correct Config.Stream
+}
+
+func ExampleStreamStore_Write() {
+	store, done := openStore()
+	defer done()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+
+	// An id and a timestamp of one's own make it safe to write the entry again, also after a restart.
+	entry := auditstore.Entry{ID: auditstore.NewID(), Timestamp: time.Now(), User: "ada", Method: "DELETE", Path: "/nodes/7"}
+	fmt.Println(store.Write(ctx, entry))
+	fmt.Println(store.Write(ctx, entry))
+
+	entry.User = "eve"
+	fmt.Println(errors.Is(store.Write(ctx, entry), auditstore.ErrConflict))
+	// Output:
+	// <nil>
+	// <nil>
+	// true
+}
+
+func ExampleStreamStore_Get() {
+	store, done := openStore()
+	defer done()
+	ctx := context.Background()
+	if err := store.Write(ctx, auditstore.Entry{ID: "first", User: "ada", ResponseCode: 204}); err != nil {
+		log.Panic(err)
+	}
+
+	entry, err := store.Get(ctx, "first")
+	fmt.Println(entry.User, entry.ResponseCode, err)
+	_, err = store.Get(ctx, "second")
+	fmt.Println(errors.Is(err, auditstore.ErrNotFound))
+	// Output:
+	// ada 204 <nil>
+	// true
+}
+
+func ExampleStreamStore_List() {
+	store, done := openStore()
+	defer done()
+	ctx := context.Background()
+	for _, id := range []string{"a", "b", "c", "d", "e"} {
+		if err := store.Write(ctx, auditstore.Entry{ID: id, User: "ada"}); err != nil {
+			log.Panic(err)
+		}
+	}
+
+	entries, total, err := store.List(ctx, 2, 0)
+	if err != nil && !errors.Is(err, auditstore.ErrCorrupt) {
+		log.Panic(err) // with ErrCorrupt there is a page: err names what it lacks
+	}
+	fmt.Println(entries[0].ID, entries[1].ID, "of", total)
+	// Output: e d of 5
+}

@@ -1,0 +1,62 @@
+package auditstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Get returns the entry with the id.
+//
+// It returns ErrInvalidID for an id that cannot be one, ErrNotFound only where the stream itself says that it holds no such
+// entry, a *CorruptError where the message under the id is not an entry, and ErrNotReady where no answer came in time.
+func (s *StreamStore) Get(ctx context.Context, id string) (*Entry, error) {
+	if err := s.opened(); err != nil {
+		return nil, err
+	}
+	if err := checkID(id); err != nil {
+		return nil, err
+	}
+	ctx, cancel := within(ctx, s.limits.request)
+	defer cancel()
+	m, err := s.first(ctx, s.prefix+id)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading audit entry %q: %w", id, err)
+	case m == nil:
+		return nil, fmt.Errorf("%w: %q", ErrNotFound, id)
+	}
+	entry, err := s.decode(m)
+	if err != nil {
+		return nil, err
+	}
+	return &entry, nil
+}
+
+// first returns the message of the subject with the lowest sequence, and nil where the stream's leader says there is none. Any
+// replica may answer that it has it; only the leader, that nobody has.
+func (s *StreamStore) first(ctx context.Context, subject string) (*message, error) {
+	q := query{Sequence: 1, Subject: subject}
+	for {
+		m, err := s.try(ctx, q, s.askReplica)
+		if m != nil {
+			return m, nil
+		}
+		m, leaderErr := s.try(ctx, q, s.askLeader)
+		if leaderErr == nil {
+			return m, nil
+		}
+		err = errors.Join(err, leaderErr)
+		if errors.Is(err, jetstream.ErrStreamNotFound) || !pause(ctx, lastPause/2) {
+			return nil, s.readError(err)
+		}
+	}
+}
+
+func (s *StreamStore) try(ctx context.Context, q query, ask func(context.Context, query) (*message, error)) (*message, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.limits.try)
+	defer cancel()
+	return ask(ctx, q)
+}

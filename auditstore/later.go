@@ -1,0 +1,116 @@
+package auditstore
+
+import (
+	"context"
+	"hash/maphash"
+	"slices"
+)
+
+// later knows the subjects that hold more than one message.
+type later struct {
+	seed maphash.Seed
+	// sequences of each such subject, lowest first.
+	sequences map[string][]uint64
+	// suspects are messages that may be under a subject which had one before, by subject.
+	suspects map[string][]uint64
+	failed   int
+}
+
+func newLater() later {
+	return later{seed: maphash.MakeSeed(), sequences: map[string][]uint64{}, suspects: map[string][]uint64{}}
+}
+
+// noter returns what a look shows every message to, which collects suspects where the stream has a surplus of messages. On the
+// first look, from the start of the stream, a message is suspect when the hash of its subject was seen before; on later looks
+// each one is. The server's word decides about suspects, so that a collision of hashes does no harm.
+func (l *later) noter(first, surplus bool) func(*message) {
+	if !surplus {
+		return func(*message) {}
+	}
+	seen := map[uint64]struct{}{}
+	return func(m *message) {
+		if m.unreadable {
+			return
+		}
+		if first {
+			hash := maphash.String(l.seed, m.subject)
+			if _, again := seen[hash]; !again {
+				seen[hash] = struct{}{}
+				return
+			}
+		}
+		l.suspects[m.subject] = append(l.suspects[m.subject], m.sequence)
+	}
+}
+
+// laterTries is how often the suspects are asked about before everything is looked at again.
+const laterTries = 3
+
+// hidden returns the sequences that are not entries because their id has an earlier message. The stream's count of subjects
+// proves that none is missing.
+func (l *later) hidden(ctx context.Context, s *StreamStore, snap snapshot) (map[uint64]bool, error) {
+	l.prune(snap)
+	if l.surplus() != snap.surplus() {
+		if err := l.ask(ctx, s, snap); err != nil {
+			return nil, err
+		}
+	}
+	if l.surplus() != snap.surplus() {
+		l.failed++
+		return nil, errMoved
+	}
+	l.failed = 0
+	clear(l.suspects)
+	hidden := map[uint64]bool{}
+	for _, sequences := range l.sequences {
+		for _, sequence := range sequences[1:] {
+			hidden[sequence] = true
+		}
+	}
+	return hidden, nil
+}
+
+func (l *later) surplus() uint64 {
+	var surplus uint64
+	for _, sequences := range l.sequences {
+		surplus += uint64(len(sequences) - 1)
+	}
+	return surplus
+}
+
+func (l *later) prune(snap snapshot) {
+	for subject, sequences := range l.sequences {
+		l.set(subject, sequences, snap)
+	}
+}
+
+func (l *later) set(subject string, sequences []uint64, snap snapshot) {
+	sequences = slices.DeleteFunc(sequences, func(sequence uint64) bool { return !snap.has(sequence) })
+	if len(sequences) < 2 {
+		delete(l.sequences, subject)
+		return
+	}
+	l.sequences[subject] = sequences
+}
+
+// ask asks the server for the first message of each suspect's subject.
+func (l *later) ask(ctx context.Context, s *StreamStore, snap snapshot) error {
+	queries := make([]query, 0, len(l.suspects))
+	for subject := range l.suspects {
+		queries = append(queries, query{Sequence: 1, Subject: subject})
+	}
+	firsts, err := s.fetch(ctx, queries)
+	if err != nil {
+		return err
+	}
+	for i, first := range firsts {
+		subject := queries[i].Subject
+		sequences := slices.Concat(l.sequences[subject], l.suspects[subject])
+		if first != nil {
+			sequences = append(sequences, first.sequence)
+		}
+		slices.Sort(sequences)
+		l.set(subject, slices.Compact(sequences), snap)
+	}
+	return nil
+}

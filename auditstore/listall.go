@@ -1,0 +1,70 @@
+package auditstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// ListAll returns every entry that the stream held when the call began and still held when it was read, newest first.
+//
+// Corrupt messages are left out and reported as List does: with an error that matches ErrCorrupt and names them all. With every
+// other error there are no entries: what could not be read whole is not returned in part.
+//
+// It holds the whole trail in memory, and reads through a consumer that is gone when it returns.
+func (s *StreamStore) ListAll(ctx context.Context) ([]Entry, error) {
+	if err := s.opened(); err != nil {
+		return nil, err
+	}
+	snap, err := s.observe(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("listing all entries: %w", err)
+	}
+	all := make([]read, 0, snap.count())
+	err = s.walk(ctx, snap, 0, false, func(m *message) {
+		at, _ := m.at()
+		entry, err := s.decode(m)
+		all = append(all, read{ref: ref{at: at, sequence: m.sequence}, subject: m.subject, entry: entry, err: err})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("listing all entries: %w", err)
+	}
+	if snap.surplus() > 0 {
+		all = firstOnly(all)
+	}
+	slices.SortFunc(all, func(a, b read) int { return compareRefs(b.ref, a.ref) })
+	entries := make([]Entry, 0, len(all))
+	var corrupt []error
+	for _, r := range all {
+		if r.err != nil {
+			corrupt = append(corrupt, r.err)
+			continue
+		}
+		entries = append(entries, r.entry)
+	}
+	return entries, errors.Join(corrupt...)
+}
+
+// read is a message that was looked into: an entry, or what is wrong with it.
+type read struct {
+	ref
+	subject string
+	entry   Entry
+	err     error
+}
+
+// firstOnly drops later messages of an id.
+func firstOnly(all []read) []read {
+	slices.SortFunc(all, func(a, b read) int { return cmp.Compare(a.sequence, b.sequence) })
+	seen := make(map[string]struct{}, len(all))
+	return slices.DeleteFunc(all, func(r read) bool {
+		if r.subject == "" {
+			return false // unreadable
+		}
+		_, again := seen[r.subject]
+		seen[r.subject] = struct{}{}
+		return again
+	})
+}

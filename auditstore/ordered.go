@@ -1,0 +1,173 @@
+package auditstore
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"time"
+)
+
+// ref is a message's place in time.
+type ref struct {
+	at       int64
+	sequence uint64
+}
+
+func compareRefs(a, b ref) int {
+	if c := cmp.Compare(a.at, b.at); c != 0 {
+		return c
+	}
+	return cmp.Compare(a.sequence, b.sequence)
+}
+
+// ordered knows the order of a stream's entries by time where counting sequences does not give it. It looks at every message
+// once, and later only at what is new.
+type ordered struct {
+	turn    chan struct{} // held while anything below is used; a channel, so that waiting for it ends with the context
+	created time.Time
+	upTo    uint64 // every message up to here was looked at
+	latest  int64  // the greatest time of them
+	kept    bool   // whether all is filled: not where the order of sequences is the order of time and each id is there once
+	all     []ref  // in the order of time
+	shown   []ref  // all, without later messages of an id
+	pruned  holes  // what all was last compared with
+	later   later
+}
+
+func newOrdered() ordered { return ordered{turn: make(chan struct{}, 1)} }
+
+func (o *ordered) reset(created time.Time) {
+	*o = ordered{turn: o.turn, created: created, latest: math.MinInt64, later: newLater()}
+}
+
+// page lists the sequences of a page, newest first.
+func (o *ordered) page(ctx context.Context, s *StreamStore, snap snapshot, limit, offset uint64) ([]uint64, error) {
+	select {
+	case o.turn <- struct{}{}:
+		defer func() { <-o.turn }()
+	case <-ctx.Done():
+		return nil, s.readError(ctx.Err())
+	}
+	if err := o.refresh(ctx, s, snap); err != nil {
+		return nil, err
+	}
+	if !o.kept {
+		return snap.newest(offset, limit), nil
+	}
+	if uint64(len(o.shown)) != snap.entries {
+		return nil, errMoved
+	}
+	page := make([]uint64, limit)
+	for i := range page {
+		page[i] = o.shown[uint64(len(o.shown))-1-offset-uint64(i)].sequence
+	}
+	return page, nil
+}
+
+// refresh brings what is known to the state of the snapshot.
+func (o *ordered) refresh(ctx context.Context, s *StreamStore, snap snapshot) error {
+	if o.created.Equal(snap.created) && o.upTo > snap.last {
+		return o.overtaken(ctx, s)
+	}
+	if !o.created.Equal(snap.created) {
+		o.reset(snap.created)
+	}
+	if o.kept && o.upTo == snap.last && o.pruned.count() == snap.count() && uint64(len(o.shown)) == snap.entries {
+		return nil // nothing came and nothing went
+	}
+	if o.upTo > 0 && !o.kept {
+		fresh, err := o.look(ctx, s, snap)
+		if err != nil {
+			return err
+		}
+		if snap.surplus() == 0 && o.continues(fresh) {
+			o.advance(fresh, snap.last)
+			return nil
+		}
+		o.reset(snap.created)
+	}
+	fresh, err := o.look(ctx, s, snap)
+	if err != nil {
+		return err
+	}
+	if o.upTo == 0 && snap.surplus() == 0 && o.continues(fresh) {
+		o.advance(fresh, snap.last)
+		return nil
+	}
+	o.keep(fresh, snap)
+	return o.hideLater(ctx, s, snap)
+}
+
+// overtaken tells a snapshot that another call was faster than from a stream that has lost its end.
+func (o *ordered) overtaken(ctx context.Context, s *StreamStore) error {
+	now, err := s.observe(ctx)
+	if err != nil {
+		return err
+	}
+	if o.upTo > now.last {
+		o.reset(now.created)
+	}
+	return errMoved
+}
+
+// look reads the times of the messages that are new since the last look.
+func (o *ordered) look(ctx context.Context, s *StreamStore, snap snapshot) ([]ref, error) {
+	var fresh []ref
+	note := o.later.noter(o.upTo == 0, snap.surplus() > 0)
+	err := s.walk(ctx, snap, o.upTo, true, func(m *message) {
+		at, _ := m.at()
+		fresh = append(fresh, ref{at: at, sequence: m.sequence})
+		note(m)
+	})
+	return fresh, err
+}
+
+// continues says whether time runs on with the sequences from all that was looked at before through fresh.
+func (o *ordered) continues(fresh []ref) bool {
+	slices.SortFunc(fresh, func(a, b ref) int { return cmp.Compare(a.sequence, b.sequence) })
+	return (len(fresh) == 0 || fresh[0].at >= o.latest) && slices.IsSortedFunc(fresh, compareRefs)
+}
+
+func (o *ordered) advance(fresh []ref, last uint64) {
+	if len(fresh) > 0 {
+		o.latest = max(o.latest, fresh[len(fresh)-1].at)
+	}
+	o.upTo = last
+}
+
+// keep takes fresh into all and drops what the stream has removed.
+func (o *ordered) keep(fresh []ref, snap snapshot) {
+	slices.SortFunc(fresh, compareRefs)
+	inOrder := len(o.all) == 0 || len(fresh) == 0 || compareRefs(o.all[len(o.all)-1], fresh[0]) < 0
+	o.all = append(o.all, fresh...)
+	if !inOrder {
+		slices.SortFunc(o.all, compareRefs)
+	}
+	if snap.first != o.pruned.first || len(snap.deleted) != len(o.pruned.deleted) {
+		o.all = slices.DeleteFunc(o.all, func(r ref) bool { return !snap.has(r.sequence) })
+	}
+	o.kept, o.upTo, o.pruned, o.shown = true, snap.last, snap.holes, nil
+}
+
+// hideLater makes shown from all.
+func (o *ordered) hideLater(ctx context.Context, s *StreamStore, snap snapshot) error {
+	hidden, err := o.later.hidden(ctx, s, snap)
+	if err != nil {
+		if o.later.failed >= laterTries {
+			o.reset(o.created)
+		}
+		return err
+	}
+	if len(hidden) == 0 {
+		o.shown = o.all
+		return nil
+	}
+	o.shown = make([]ref, 0, len(o.all))
+	for _, r := range o.all {
+		if !hidden[r.sequence] {
+			o.shown = append(o.shown, r)
+		}
+	}
+	return nil
+}
