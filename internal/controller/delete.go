@@ -88,5 +88,6 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, s *scope, base *v1alph
 	if err := r.Client.Patch(ctx, s.obj, patch); err != nil {
 		return fmt.Errorf("updating the finalizers: %w", err)
 	}
+	r.ownWrites.note(s.obj)
 	return nil
 }

@@ -53,6 +53,7 @@ type Reconciler struct {
 	queue   queue
 
 	deletions deletions
+	ownWrites ownWrites
 
 	clusterUIDMu sync.Mutex
 	clusterUID   types.UID
@@ -77,6 +78,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	obj = r.ownWrites.newest(obj)
 	if !obj.DeletionTimestamp.IsZero() {
 		return r.reconcileDelete(ctx, &scope{obj: obj})
 	}
@@ -144,6 +146,7 @@ func (r *Reconciler) finish(ctx context.Context, s *scope, err error) (ctrl.Resu
 // forget drops what the process remembers of a resource that is gone.
 func (r *Reconciler) forget(key types.NamespacedName) {
 	r.copies.stopAll(key)
+	r.ownWrites.forget(key)
 	r.metrics.forget(key)
 }
 

@@ -31,6 +31,7 @@ func (r *Reconciler) report(ctx context.Context, s *scope, err error) error {
 		if err := r.Client.Status().Patch(ctx, s.obj, client.MergeFrom(base)); err != nil {
 			return client.IgnoreNotFound(err)
 		}
+		r.ownWrites.note(s.obj)
 	}
 	r.metrics.observe(s.obj)
 	r.tell(ctx, s, base)
