@@ -207,7 +207,7 @@ type AuditStreamSpec struct {
 	// +kubebuilder:default=Never
 	AdoptionPolicy AdoptionPolicy `json:"adoptionPolicy,omitempty"`
 
-	// suspend, when true, stops the operator from looking after the stream. The Ready condition says so. Deletion still
+	// suspend stops, when true, the operator from looking after the stream. The Ready condition says so. Deletion still
 	// happens as deletionPolicy asks. The default is false.
 	// +optional
 	Suspend bool `json:"suspend,omitempty"`
@@ -292,7 +292,7 @@ type MigrationSource struct {
 	// +kubebuilder:validation:XValidation:rule="self == 'Retain'",message="afterMigration: Redirect and Delete are not available in this release: use Retain"
 	AfterMigration AfterMigration `json:"afterMigration,omitempty"`
 
-	// dryRun, when true, counts in status what would be copied, what has expired and what is invalid, and copies
+	// dryRun counts, when true, in status what would be copied, what has expired and what is invalid, and copies
 	// nothing. The default is false.
 	// +optional
 	DryRun bool `json:"dryRun,omitempty"`

@@ -31,9 +31,6 @@ import (
 // leaseName is the name of the leader election lease.
 const leaseName = "auditstream-operator.audit.osapi.io"
 
-// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
-// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
-
 func main() {
 	var opts options
 	opts.register(flag.CommandLine)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -117,8 +118,8 @@ func (b *bench) startManager(ctx context.Context) error {
 
 func (b *bench) stop() error {
 	var errs []error
-	for i := len(b.cleanup) - 1; i >= 0; i-- {
-		errs = append(errs, b.cleanup[i]())
+	for _, f := range slices.Backward(b.cleanup) {
+		errs = append(errs, f())
 	}
 	b.cleanup = nil
 	return errors.Join(errs...)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -174,8 +175,8 @@ func (d *demo) atEnd(f func() error) { d.cleanUps = append(d.cleanUps, f) }
 
 func (d *demo) cleanUp() error {
 	var errs []error
-	for i := len(d.cleanUps) - 1; i >= 0; i-- {
-		errs = append(errs, d.cleanUps[i]())
+	for _, f := range slices.Backward(d.cleanUps) {
+		errs = append(errs, f())
 	}
 	return errors.Join(errs...)
 }

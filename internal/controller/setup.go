@@ -69,7 +69,8 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) 
 
 func concernedStreams(obj client.Object) []string {
 	spec := &obj.(*v1alpha1.AuditStream).Spec
-	names := []string{spec.Stream}
+	names := make([]string, 0, 1+len(spec.MigrateFrom))
+	names = append(names, spec.Stream)
 	for _, m := range spec.MigrateFrom {
 		names = append(names, migrate.StreamName(m.Bucket))
 	}

@@ -16,10 +16,10 @@ import (
 )
 
 var (
-	fault     = errors.New("connection reset")
-	terminal  = &failure.Terminal{Reason: v1alpha1.ReasonSubjectOverlap, Err: fault}
-	noNATS    = &failure.Waiting{Reason: v1alpha1.ReasonNATSUnavailable, After: time.Second, Err: fault}
-	noBucket  = &failure.Waiting{Reason: v1alpha1.ReasonBucketNotFound, After: time.Second, Err: fault}
+	errFault  = errors.New("connection reset")
+	terminal  = &failure.Terminal{Reason: v1alpha1.ReasonSubjectOverlap, Err: errFault}
+	noNATS    = &failure.Waiting{Reason: v1alpha1.ReasonNATSUnavailable, After: time.Second, Err: errFault}
+	noBucket  = &failure.Waiting{Reason: v1alpha1.ReasonBucketNotFound, After: time.Second, Err: errFault}
 	complete  = migrate.Checkpoint{CompletionTime: time.Unix(1, 0)}
 	startTime = time.Unix(1700000000, 0)
 )
@@ -50,7 +50,7 @@ func TestDeriveStatus(t *testing.T) {
 		progress string
 	}{
 		"as declared":          {ready, nil, isTrue, v1alpha1.ReasonReady, isTrue, absent, ""},
-		"a transient fault":    {scope{}, fault, isFalse, v1alpha1.ReasonReconcileError, isFalse, absent, v1alpha1.ConditionReconciling},
+		"a transient fault":    {scope{}, errFault, isFalse, v1alpha1.ReasonReconcileError, isFalse, absent, v1alpha1.ConditionReconciling},
 		"a terminal fault":     {scope{}, terminal, isFalse, v1alpha1.ReasonSubjectOverlap, isFalse, absent, v1alpha1.ConditionStalled},
 		"NATS out of reach":    {scope{}, noNATS, isFalse, v1alpha1.ReasonNATSUnavailable, isUnknown, absent, v1alpha1.ConditionReconciling},
 		"suspended":            {scope{suspended: true}, nil, isFalse, v1alpha1.ReasonSuspended, absent, absent, ""},
@@ -64,7 +64,7 @@ func TestDeriveStatus(t *testing.T) {
 		"a dry run":            {migrating(bucketFact{phase: v1alpha1.MigrationDryRun, checkpoint: complete}), nil, isFalse, v1alpha1.ReasonDryRun, isTrue, isFalse, ""},
 		"a dry run and a copy": {migrating(bucketFact{phase: v1alpha1.MigrationDryRun, checkpoint: complete}, bucketFact{phase: v1alpha1.MigrationCopying}), nil, isFalse, v1alpha1.ReasonMigrating, isTrue, isFalse, v1alpha1.ConditionReconciling},
 		"a fault of the copy":  {migrating(bucketFact{err: terminal}), terminal, isFalse, v1alpha1.ReasonSubjectOverlap, isTrue, isFalse, v1alpha1.ConditionStalled},
-		"late writers fail":    {migrating(bucketFact{phase: v1alpha1.MigrationComplete, checkpoint: complete, err: fault}), fault, isFalse, v1alpha1.ReasonReconcileError, isTrue, isTrue, v1alpha1.ConditionReconciling},
+		"late writers fail":    {migrating(bucketFact{phase: v1alpha1.MigrationComplete, checkpoint: complete, err: errFault}), errFault, isFalse, v1alpha1.ReasonReconcileError, isTrue, isTrue, v1alpha1.ConditionReconciling},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := gomega.NewWithT(t)

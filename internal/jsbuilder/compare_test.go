@@ -1,7 +1,6 @@
 package jsbuilder
 
 import (
-	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -245,7 +244,7 @@ func change(t *testing.T, v reflect.Value) {
 		}
 		change(t, v.Field(0))
 	default:
-		t.Fatal(fmt.Sprintf("the test cannot change a %v", v.Kind()))
+		t.Fatalf("the test cannot change a %v", v.Kind())
 	}
 }
 

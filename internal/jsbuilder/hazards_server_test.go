@@ -74,8 +74,7 @@ func TestLoneServerRefusesReplicas(t *testing.T) {
 }
 
 func errorCode(err error) jetstream.ErrorCode {
-	var apiErr *jetstream.APIError
-	if errors.As(err, &apiErr) {
+	if apiErr, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return apiErr.ErrorCode
 	}
 	return 0

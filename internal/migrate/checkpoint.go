@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -97,7 +98,7 @@ func appendNamed(keys []string, key string) []string {
 	if len(keys) >= maxNamedKeys {
 		return keys
 	}
-	return append(keys[:len(keys):len(keys)], named(key))
+	return append(slices.Clip(keys), named(key))
 }
 
 // named is how a checkpoint names a key.

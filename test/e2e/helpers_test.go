@@ -129,7 +129,7 @@ func holdsBucket(s *v1alpha1.AuditStream, bucket string) func(context.Context) e
 			return err
 		}
 		if c.BucketEntries != c.StreamEntries {
-			return fmt.Errorf("the bucket has %d entries and the stream %d (%v)", c.BucketEntries, c.StreamEntries, c.Err())
+			return fmt.Errorf("the bucket has %d entries and the stream %d (%w)", c.BucketEntries, c.StreamEntries, c.Err())
 		}
 		return c.Err()
 	}
