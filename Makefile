@@ -117,7 +117,7 @@ lint-fix: $(GOLANGCI_LINT) ## Run golangci-lint and mend what it can.
 	$(GOLANGCI_LINT) run --fix
 
 .PHONY: verify
-verify: $(CONTROLLER_GEN) $(CRD_REF_DOCS) $(KUSTOMIZE) ## Fail where generated files, go.mod files or formatting are not up to date.
+verify: $(CONTROLLER_GEN) $(CRD_REF_DOCS) $(KUSTOMIZE) lint vet ## Run lint and vet; fail where generated files, go.mod files or formatting are not up to date.
 	@KUSTOMIZE=$(KUSTOMIZE) hack/verify.sh $(MODULES)
 
 ##@ Tests

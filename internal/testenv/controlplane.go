@@ -151,7 +151,7 @@ func (c *ControlPlane) startEnvironment(ctx context.Context) error {
 		return fmt.Errorf("%w%s%s", err, lastLines(c.logFile(etcd)), lastLines(c.logFile(apiServer)))
 	case <-ctx.Done():
 		c.lease.revoke()
-		_ = <-started // whatever it says, it was revoked
+		<-started //nolint:errcheck // whatever it says, it was revoked
 		return context.Cause(ctx)
 	}
 }
