@@ -52,8 +52,9 @@ const (
 	// overwritten. Decide which one is right; status.migration names the keys.
 	ReasonEntryMismatch = "EntryMismatch"
 
-	// ReasonStreamCreated: nothing to do; the operator has created the stream.
-	ReasonStreamCreated = "StreamCreated"
+	// ReasonVerificationFailed: the stream took every entry of a bucket and does not hold them as they were; the message
+	// names one. Find out who changes the stream. The bucket is untouched; the operator looks again at the next resync.
+	ReasonVerificationFailed = "VerificationFailed"
 
 	// ReasonStreamAdopted: nothing to do; the operator has taken over a stream that existed.
 	ReasonStreamAdopted = "StreamAdopted"

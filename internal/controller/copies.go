@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/failure"
 	"github.com/osapi-io/auditstream-operator/internal/jsclient"
 	"github.com/osapi-io/auditstream-operator/internal/migrate"
 )
@@ -174,6 +176,9 @@ func (c *copies) runJob(ctx context.Context, job copyJob) (reached migrate.Check
 		return job.Resume, context.Cause(ctx)
 	}
 	reached, err = job.Run(ctx)
+	if errors.Is(err, migrate.ErrNotVerified) {
+		return reached, &failure.Terminal{Reason: v1alpha1.ReasonVerificationFailed, Err: err}
+	}
 	return reached, job.explain(err)
 }
 

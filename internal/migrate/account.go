@@ -53,10 +53,10 @@ func (c *copier) compare(ctx context.Context, it *item) error {
 		// tells.
 		return fmt.Errorf("entry %s was refused as present, and is not in stream %s", it.key, c.Stream)
 	case first == nil:
-		it.fate = fateCopied
+		it.fate = fateMissing
 		return nil
 	}
-	if first.header(HeaderSourceBucket) == c.Bucket && c.countedBefore(first, it.sequence) {
+	if c.countedBefore(first, it.sequence) {
 		it.before = first
 	}
 	own := first.header(HeaderSourceBucket) == c.Bucket && first.header(HeaderSourceSequence) == strconv.FormatUint(it.sequence, 10)
@@ -77,11 +77,11 @@ func (c *copier) compare(ctx context.Context, it *item) error {
 // covers already.
 func (c *copier) countedBefore(first *stored, sequence uint64) bool {
 	source, err := strconv.ParseUint(first.header(HeaderSourceSequence), 10, 64)
-	if err != nil || source >= sequence || source > max(c.Resume.LastSequence, c.at.LastSequence) {
+	if err != nil || source >= sequence || !c.fromThisBucket(first.header(HeaderSourceBucket), first.header(HeaderSourceTime)) {
 		return false
 	}
-	recorded, err := time.Parse(time.RFC3339Nano, first.header(HeaderSourceTime))
-	return err == nil && !recorded.Before(c.at.Created)
+	// A copy that a killed operator has made after its last checkpoint is not counted yet.
+	return source <= c.resumed || first.Sequence > c.targetLast
 }
 
 // count moves the checkpoint over an item.
@@ -110,16 +110,14 @@ func (c *copier) countNew(it *item) {
 	c.at.dropInvalid(it.key)
 	differed := c.at.dropMismatched(it.key)
 	switch it.fate {
-	case fateCopied:
-		c.at.Migrated++
-		c.at.Digest.Add(it.key, it.value)
+	case fateCopied, fateMissing: // missing is what a dry run would copy
+		c.at.addMigrated(it.key, it.value)
 	case fatePresent:
 		c.at.AlreadyPresent++
 		c.at.Digest.Add(it.key, it.value)
 	case fateCounted:
 		if differed {
-			c.at.Migrated++
-			c.at.Digest.Add(it.key, it.value)
+			c.at.addMigrated(it.key, it.value)
 		}
 	case fateExpired:
 		c.at.Expired++
@@ -127,8 +125,7 @@ func (c *copier) countNew(it *item) {
 		c.at.addInvalid(it.key)
 	case fateMismatched:
 		if it.before != nil && !differed {
-			c.at.Migrated--
-			c.at.Digest.Remove(it.key, it.before.Data)
+			c.at.removeMigrated(it.key, it.before.Data)
 		}
 		c.at.addMismatched(it.key)
 	}
@@ -162,6 +159,11 @@ func (c *copier) catchUp(ctx context.Context) error {
 	c.at.Total = c.at.sum()
 	if c.at.Complete() {
 		return c.tick(ctx)
+	}
+	if !c.DryRun {
+		if err := c.verify(ctx); err != nil {
+			return fmt.Errorf("verifying the copy of bucket %s: %w", c.Bucket, err)
+		}
 	}
 	c.at.CompletionTime = c.Now()
 	if err := c.save(ctx); err != nil {

@@ -41,6 +41,8 @@ type Counts struct {
 	MismatchedKeys []string `json:"mismatchedKeys,omitempty"`
 	// Digest covers the entries counted in Migrated and AlreadyPresent.
 	Digest Digest `json:"digest,omitzero"`
+	// Copied covers those counted in Migrated only: what the stream holds with the bucket as its source.
+	Copied Digest `json:"copied,omitzero"`
 }
 
 // Complete says whether the first complete copy is through.
@@ -86,6 +88,21 @@ func (c *Counts) sum() int64 {
 func (c *Counts) addInvalid(key string) {
 	c.Invalid++
 	c.InvalidKeys = appendNamed(c.InvalidKeys, key)
+}
+
+// names says whether the key is named among those that differ.
+func (c *Counts) names(key string) bool { return slices.Contains(c.MismatchedKeys, named(key)) }
+
+func (c *Counts) addMigrated(key string, value []byte) {
+	c.Migrated++
+	c.Digest.Add(key, value)
+	c.Copied.Add(key, value)
+}
+
+func (c *Counts) removeMigrated(key string, value []byte) {
+	c.Migrated--
+	c.Digest.Remove(key, value)
+	c.Copied.Remove(key, value)
 }
 
 func (c *Counts) addMismatched(key string) {

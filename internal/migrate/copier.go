@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -41,6 +42,7 @@ const (
 	fatePresent
 	fateCounted // as fatePresent, and counted before
 	fateMismatched
+	fateMissing
 )
 
 // item is a message of the bucket on its way.
@@ -58,6 +60,8 @@ type copier struct {
 	src        *source
 	publisher  jetstream.JetStream
 	maxPayload int64
+	// resumed is the sequence that the checkpoint covered when the run began, targetLast the stream's last one then.
+	resumed, targetLast uint64
 	// reconnects is the connection's count of them when the run began.
 	reconnects uint64
 
@@ -92,12 +96,10 @@ func (c *copier) run(ctx context.Context) error {
 		}
 		r, err := c.src.next(ctx, wait)
 		switch {
+		case errors.Is(err, errQuiet) && caughtUp:
+			return c.save(ctx)
 		case err != nil:
 			return err
-		case r == nil && caughtUp:
-			return c.save(ctx)
-		case r == nil:
-			return fmt.Errorf("reading bucket %s: no message came for %s though there are more", c.Bucket, wait)
 		}
 		if err := c.take(ctx, r); err != nil {
 			return err

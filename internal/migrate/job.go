@@ -57,7 +57,10 @@ type Job struct {
 // run goes on from it. Only one Run for a bucket and stream should be under way at a time; a second one is wasteful but
 // harms nothing.
 //
-// It returns jetstream.ErrStreamNotFound when the bucket does not exist, and the cause of ctx when it was cancelled.
+// Before the first complete copy counts as complete, Run reads back what the stream holds and compares it.
+//
+// It returns jetstream.ErrStreamNotFound when the bucket or the stream does not exist, ErrNotVerified when the stream does
+// not hold what it took, and the cause of ctx when it was cancelled.
 func (j *Job) Run(ctx context.Context) (Checkpoint, error) {
 	if j.Now == nil {
 		j.Now = time.Now
@@ -72,15 +75,30 @@ func (j *Job) Run(ctx context.Context) (Checkpoint, error) {
 	}
 	nc := j.JetStream.Conn()
 	c := &copier{Job: j, publisher: publisher, maxPayload: nc.MaxPayload(), reconnects: nc.Stats().Reconnects}
+	if err := c.observeTarget(ctx); err != nil {
+		return j.Resume, err
+	}
 	src, err := openSource(ctx, j.JetStream, j.Bucket, c.begin)
 	if err != nil {
 		return j.Resume, err
 	}
-	defer src.close()
+	defer src.close(ctx)
 	c.src = src
 	err = c.run(ctx)
 	publisher.CleanupPublisher()
 	return c.reached(), err
+}
+
+// observeTarget notes where the stream ends before the run adds to it.
+func (c *copier) observeTarget(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	stream, err := c.JetStream.Stream(ctx, c.Stream)
+	if err != nil {
+		return fmt.Errorf("opening stream %s: %w", c.Stream, err)
+	}
+	c.targetLast = stream.CachedInfo().State.LastSeq
+	return nil
 }
 
 // begin decides where to start in the bucket as it is now, and returns the sequence after which to read.
@@ -92,7 +110,7 @@ func (c *copier) begin(info *jetstream.StreamInfo) uint64 {
 		c.at = Checkpoint{Created: info.Created, StartTime: now}
 		c.Resume = c.at
 	}
-	c.saved = c.at.LastSequence
+	c.saved, c.resumed = c.at.LastSequence, c.at.LastSequence
 	if c.at.NeedsRecount() && info.State.LastSeq > c.at.LastSequence {
 		// Some of the keys that were counted are not named, so that a change of theirs cannot be told: read all again.
 		c.recountTo = c.at.LastSequence

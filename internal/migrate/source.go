@@ -30,73 +30,30 @@ type revision struct {
 	marker bool
 }
 
-// source reads a bucket's backing stream in sequence order.
+// source reads a bucket's backing stream.
 type source struct {
-	js      jetstream.JetStream
-	bucket  string
-	info    *jetstream.StreamInfo
-	pending uint64
-	cursor  jetstream.MessagesContext
-	cancel  func() bool
+	*reader
+	bucket string
 }
 
-// openSource begins to read after the sequence that resume gives for the bucket as it is now.
 func openSource(ctx context.Context, js jetstream.JetStream, bucket string, resume func(*jetstream.StreamInfo) uint64) (*source, error) {
-	openCtx, cancel := context.WithTimeout(ctx, 2*requestTimeout)
-	defer cancel()
-	stream, err := js.Stream(openCtx, StreamName(bucket))
+	r, err := openReader(ctx, js, StreamName(bucket), resume)
 	if err != nil {
-		return nil, fmt.Errorf("opening bucket %s: %w", bucket, err)
+		return nil, err
 	}
-	info := stream.CachedInfo()
-	consumer, err := stream.OrderedConsumer(openCtx, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:   resume(info) + 1,
-		// A broken connection ends the read, and the next pass resumes: the iterator's own endless retry would not
-		// notice that the bucket has meanwhile been made again.
-		MaxResetAttempts:  1,
-		InactiveThreshold: time.Minute,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading bucket %s: %w", bucket, err)
-	}
-	// A limit below the largest message would stop the read at it.
-	readAhead := max(windowBytes, 2*int(js.Conn().MaxPayload()))
-	cursor, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(2*window, readAhead))
-	if err != nil {
-		return nil, fmt.Errorf("reading bucket %s: %w", bucket, err)
-	}
-	s := &source{js: js, bucket: bucket, info: info, pending: consumer.CachedInfo().NumPending, cursor: cursor}
-	// Next does not watch the context while it replaces a lost consumer; Stop ends that wait.
-	s.cancel = context.AfterFunc(ctx, cursor.Stop)
-	return s, nil
+	return &source{reader: r, bucket: bucket}, nil
 }
 
-func (s *source) close() {
-	s.cancel()
-	s.cursor.Stop()
-}
-
-// next returns the next message, or nil when none came within wait.
+// next returns the next message, or errQuiet when none came within wait.
 func (s *source) next(ctx context.Context, wait time.Duration) (*revision, error) {
-	msg, err := s.cursor.Next(jetstream.NextMaxWait(wait))
-	switch {
-	case err == nil:
-		return s.parse(msg)
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case errors.Is(err, nats.ErrTimeout):
-		return nil, nil
-	default:
-		return nil, fmt.Errorf("reading bucket %s: %w", s.bucket, err)
+	msg, meta, err := s.reader.next(ctx, wait)
+	if err != nil {
+		return nil, err
 	}
+	return s.parse(msg, meta)
 }
 
-func (s *source) parse(msg jetstream.Msg) (*revision, error) {
-	meta, err := msg.Metadata()
-	if err != nil {
-		return nil, fmt.Errorf("reading bucket %s: %w", s.bucket, err)
-	}
+func (s *source) parse(msg jetstream.Msg, meta *jetstream.MsgMetadata) (*revision, error) {
 	// The subject is $KV.<bucket>.<key>; in a mirrored bucket the name is that of the origin.
 	parts := strings.SplitN(msg.Subject(), ".", 3)
 	if len(parts) < 3 {

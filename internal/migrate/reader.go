@@ -1,0 +1,84 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// reader reads a stream in sequence order.
+type reader struct {
+	js     jetstream.JetStream
+	stream string
+	// info is the state of the stream before the read began.
+	info *jetstream.StreamInfo
+	// pending is how many messages there were to read.
+	pending  uint64
+	consumer jetstream.Consumer
+	cursor   jetstream.MessagesContext
+	detach   func() bool
+}
+
+// openReader begins to read after the sequence that resume gives for the stream as it is now.
+func openReader(ctx context.Context, js jetstream.JetStream, name string, resume func(*jetstream.StreamInfo) uint64) (*reader, error) {
+	openCtx, cancel := context.WithTimeout(ctx, 2*requestTimeout)
+	defer cancel()
+	stream, err := js.Stream(openCtx, name)
+	if err != nil {
+		return nil, fmt.Errorf("opening stream %s: %w", name, err)
+	}
+	r := &reader{js: js, stream: name, info: stream.CachedInfo()}
+	r.consumer, err = stream.OrderedConsumer(openCtx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:   resume(r.info) + 1,
+		// A broken connection ends the read, and the next run resumes: the iterator's own endless retry would not notice
+		// that the stream has meanwhile been made again.
+		MaxResetAttempts:  1,
+		InactiveThreshold: time.Minute,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading stream %s: %w", name, err)
+	}
+	r.pending = r.consumer.CachedInfo().NumPending
+	// A limit below the largest message would stop the read at it.
+	readAhead := max(windowBytes, 2*int(js.Conn().MaxPayload()))
+	r.cursor, err = r.consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(2*window, readAhead))
+	if err != nil {
+		return nil, fmt.Errorf("reading stream %s: %w", name, err)
+	}
+	// Next does not watch the context while it replaces a lost consumer; Stop ends that wait.
+	r.detach = context.AfterFunc(ctx, r.cursor.Stop)
+	return r, nil
+}
+
+// close ends the read and removes its consumer, also when ctx has ended. Should that fail, the server removes it.
+func (r *reader) close(ctx context.Context) {
+	r.detach()
+	r.cursor.Stop()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+	defer cancel()
+	_ = r.js.DeleteConsumer(ctx, r.stream, r.consumer.CachedInfo().Name)
+}
+
+// errQuiet is returned by next when no message came in time.
+var errQuiet = errors.New("no message came in time")
+
+// next returns the next message, or errQuiet when none came within wait.
+func (r *reader) next(ctx context.Context, wait time.Duration) (jetstream.Msg, *jetstream.MsgMetadata, error) {
+	msg, err := r.cursor.Next(jetstream.NextMaxWait(wait))
+	switch {
+	case err == nil:
+		meta, err := msg.Metadata()
+		return msg, meta, err
+	case ctx.Err() != nil:
+		return nil, nil, context.Cause(ctx)
+	case errors.Is(err, nats.ErrTimeout):
+		return nil, nil, fmt.Errorf("reading stream %s: %w (%s)", r.stream, errQuiet, wait)
+	default:
+		return nil, nil, fmt.Errorf("reading stream %s: %w", r.stream, err)
+	}
+}

@@ -1,0 +1,117 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// ErrNotVerified is returned by Run when the stream does not hold what was copied into it, although it took every entry.
+var ErrNotVerified = errors.New("the stream does not hold what was copied into it")
+
+// verify reads back what the stream holds of the bucket and compares count and digest with what was copied. Entries that
+// were already present are not read again: each has been compared on its own.
+//
+// Where they differ, every entry is compared on its own. The stream may hold more than was counted, when the operator was
+// killed before a checkpoint and the bucket has lost entries since, and less, when retention has removed some.
+func (c *copier) verify(ctx context.Context) error {
+	count, digest, info, err := c.readBack(ctx)
+	if err != nil || count == c.at.Migrated && digest == c.at.Copied {
+		return err
+	}
+	removing := info.State.FirstSeq > 1 || info.State.NumDeleted > 0
+	return c.compareEach(ctx, removing)
+}
+
+// readBack counts and digests the stream's entries that carry the bucket as their source.
+func (c *copier) readBack(ctx context.Context) (count int64, digest Digest, info *jetstream.StreamInfo, err error) {
+	target, err := openReader(ctx, c.JetStream, c.Stream, func(*jetstream.StreamInfo) uint64 { return 0 })
+	if err != nil {
+		return 0, Digest{}, nil, err
+	}
+	defer target.close(ctx)
+	for left := target.pending; left > 0; {
+		msg, meta, err := target.next(ctx, ackTimeout)
+		if err != nil {
+			return 0, Digest{}, nil, err
+		}
+		left = meta.NumPending
+		if c.fromThisBucket(msg.Headers().Get(HeaderSourceBucket), msg.Headers().Get(HeaderSourceTime)) {
+			count++
+			digest.Add(msg.Subject()[len(c.Subject)+1:], msg.Data())
+		}
+		if meta.Sequence.Stream >= target.info.State.LastSeq {
+			break // what is newer was not there when the copy was through
+		}
+	}
+	return count, digest, target.info, nil
+}
+
+// fromThisBucket says whether a message with these headers was copied from the bucket as it is now, and not from one that
+// was there before under its name.
+func (c *copier) fromThisBucket(bucket, recorded string) bool {
+	if bucket != c.Bucket {
+		return false
+	}
+	when, err := time.Parse(time.RFC3339Nano, recorded)
+	return err == nil && !when.Before(c.at.Created)
+}
+
+// compareEach looks for every entry that the checkpoint covers in the stream. One that is missing is no fault where the
+// stream removes messages.
+func (c *copier) compareEach(ctx context.Context, removing bool) error {
+	src, err := openSource(ctx, c.JetStream, c.Bucket, func(*jetstream.StreamInfo) uint64 { return 0 })
+	if err != nil {
+		return err
+	}
+	defer src.close(ctx)
+	var batch []*item
+	for left := src.pending; left > 0; {
+		r, err := src.next(ctx, ackTimeout)
+		if err != nil {
+			return err
+		}
+		left = r.pending
+		if r.sequence > c.at.LastSequence {
+			break
+		}
+		superseded, err := src.superseded(ctx, r)
+		if err != nil {
+			return err
+		}
+		if !r.marker && !superseded && checkEntry(r, c.maxPayload) == nil && c.remaining(r) > 0 {
+			batch = append(batch, &item{revision: r, fate: fateCompare})
+		}
+		if len(batch) == window || left == 0 {
+			if err := c.requireEach(ctx, batch, removing); err != nil {
+				return err
+			}
+			batch = batch[:0]
+		}
+	}
+	return c.requireEach(ctx, batch, removing)
+}
+
+func (c *copier) requireEach(ctx context.Context, batch []*item, removing bool) error {
+	if err := c.compareAll(ctx, batch); err != nil {
+		return err
+	}
+	for _, it := range batch {
+		switch {
+		case it.fate == fateMissing && !removing:
+			return fmt.Errorf("%w: entry %s of bucket %s is missing", ErrNotVerified, it.key, c.Bucket)
+		case it.fate == fateMismatched && !c.isMismatched(it.key):
+			return fmt.Errorf("%w: entry %s of bucket %s has other bytes", ErrNotVerified, it.key, c.Bucket)
+		}
+	}
+	return nil
+}
+
+// isMismatched says whether the difference has been counted. Of many mismatches only the first are named, and the rest
+// has to be believed.
+func (c *copier) isMismatched(key string) bool {
+	return c.at.Mismatched > int64(len(c.at.MismatchedKeys)) || c.at.names(key)
+}

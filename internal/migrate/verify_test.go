@@ -1,0 +1,117 @@
+package migrate
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// beforeVerification runs what a test does to the stream once the entries are in it, before the copy is read back: the
+// last value of the bucket is not an entry, which the copy tells about.
+func beforeVerification(f *fixture, entries uint64, do func(jetstream.Stream)) func(*Job) {
+	f.put("zz-not-an-entry", []byte("x"))
+	return func(j *Job) {
+		j.Invalid = func(string, uint64, error) {
+			stream, err := f.js.Stream(f.ctx, "AUDIT")
+			if err != nil {
+				f.t.Error(err)
+				return
+			}
+			for stream.CachedInfo().State.Msgs < entries && f.ctx.Err() == nil {
+				if _, err := stream.Info(f.ctx); err != nil {
+					f.t.Error(err)
+					return
+				}
+			}
+			do(stream)
+		}
+	}
+}
+
+func TestVerificationFindsAnEntryWithOtherBytes(t *testing.T) {
+	f := newFixture(t)
+	f.fill(0, 10)
+	tampering := beforeVerification(f, 10, func(stream jetstream.Stream) {
+		if err := stream.DeleteMsg(f.ctx, 4); err != nil {
+			t.Error(err)
+		}
+		if _, err := f.js.Publish(f.ctx, "audit."+key(3), []byte(`{"id":"id-00003","user":"mallory"}`)); err != nil {
+			t.Error(err)
+		}
+	})
+
+	reached, err := f.run(Checkpoint{}, tampering)
+
+	if !errors.Is(err, ErrNotVerified) || !strings.Contains(err.Error(), key(3)) {
+		t.Errorf("Run returned %v, want ErrNotVerified about %s", err, key(3))
+	}
+	if reached.Complete() || len(f.saved) > 0 {
+		t.Errorf("the copy counts as complete: %+v, saved %d times", reached, len(f.saved))
+	}
+}
+
+func TestVerificationAllowsForWhatRetentionRemoved(t *testing.T) {
+	f := newFixture(t)
+	f.fill(0, 10)
+	removing := beforeVerification(f, 10, func(stream jetstream.Stream) {
+		if err := stream.Purge(f.ctx, jetstream.WithPurgeKeep(7)); err != nil {
+			t.Error(err)
+		}
+	})
+	if reached := f.mustRun(Checkpoint{}, removing); !reached.Complete() {
+		t.Errorf("the copy is not complete: %+v", reached)
+	}
+}
+
+func TestVerificationAllowsForWhatAKilledOperatorHadCopied(t *testing.T) {
+	f := newFixture(t)
+	f.fill(0, 10)
+	f.mustRun(Checkpoint{})
+	// The checkpoint is lost, and the bucket has lost one entry and written another again since.
+	if err := f.kv.Delete(f.ctx, key(2)); err != nil {
+		t.Fatal(err)
+	}
+	f.put(key(5), entry(key(5)))
+
+	reached := f.mustRun(Checkpoint{})
+
+	f.wantCounts(reached, Counts{Total: 9, Migrated: 8, AlreadyPresent: 1})
+	if !reached.Complete() {
+		t.Errorf("the copy is not complete: %+v", reached)
+	}
+}
+
+func TestVerificationIgnoresWhatOthersWrite(t *testing.T) {
+	f := newFixture(t)
+	f.fill(0, 10)
+	native := beforeVerification(f, 10, func(jetstream.Stream) {
+		msg := nats.NewMsg("audit.native")
+		msg.Data = entry("native")
+		// An earlier bucket of this name.
+		msg.Header.Set(HeaderSourceBucket, "audit-log")
+		msg.Header.Set(HeaderSourceTime, time.Now().Add(-time.Hour).UTC().Format(time.RFC3339Nano))
+		if _, err := f.js.PublishMsg(f.ctx, msg); err != nil {
+			t.Error(err)
+		}
+	})
+	f.wantCounts(f.mustRun(Checkpoint{}, native), Counts{Total: 11, Migrated: 10, Invalid: 1, InvalidKeys: []string{"zz-not-an-entry"}})
+}
+
+func TestNoConsumerIsLeftBehind(t *testing.T) {
+	f := newFixture(t)
+	f.fill(0, 10)
+	f.mustRun(Checkpoint{})
+	for _, name := range []string{"AUDIT", StreamName("audit-log")} {
+		stream, err := f.js.Stream(f.ctx, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := stream.CachedInfo().State.Consumers; n != 0 {
+			t.Errorf("stream %s has %d consumers left", name, n)
+		}
+	}
+}
