@@ -18,7 +18,8 @@ import (
 	"github.com/osapi-io/auditstream-operator/internal/migrate"
 )
 
-// maxCopies is how many copies run at once; further ones wait for their turn. It bounds memory, not correctness.
+// maxCopies is how many first copies run at once; further ones wait for their turn. It bounds memory. Following the
+// writers of a bucket that has been copied takes no turn, since it may go on for ever.
 const maxCopies = 4
 
 // errStopped is the cause of a copy's end when the operator itself has ended it.
@@ -169,11 +170,21 @@ func (c *copies) runJob(ctx context.Context, job copyJob) (reached migrate.Check
 			reached, err = job.Resume, fmt.Errorf("the copy of bucket %s panicked: %v\n%s", job.Bucket, p, debug.Stack())
 		}
 	}()
-	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
-	case <-ctx.Done():
-		return job.Resume, context.Cause(ctx)
+	if !job.Resume.Complete() {
+		select {
+		case c.slots <- struct{}{}:
+		case <-ctx.Done():
+			return job.Resume, context.Cause(ctx)
+		}
+		release := sync.OnceFunc(func() { <-c.slots })
+		defer release()
+		progress := job.Progress
+		job.Progress = func(reached migrate.Checkpoint) {
+			if reached.Complete() {
+				release()
+			}
+			progress(reached)
+		}
 	}
 	reached, err = job.Run(ctx)
 	if errors.Is(err, migrate.ErrNotVerified) {

@@ -1,8 +1,10 @@
 package controller
 
 import (
+	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -107,6 +109,29 @@ var _ = Describe("The migration of a legacy bucket", func() {
 		Eventually(entries).WithTimeout(time.Second).Should(BeEquivalentTo(12))
 		counts(obj, 12, 12, 0, 0, 0, 0)
 		Expect(eventsOf(obj)).To(HaveLen(2), "Migrating and Ready, and nothing for late entries")
+	})
+
+	It("is not kept waiting by others that follow busy writers", func() {
+		busy, stop := context.WithCancel(ctx)
+		var writers sync.WaitGroup
+		DeferCleanup(func() { stop(); writers.Wait() })
+		for i := range maxCopies + 1 {
+			bucket := fmt.Sprintf("%s-%d", f.bucket, i)
+			kv, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucket})
+			Expect(err).NotTo(HaveOccurred())
+			writers.Go(func() {
+				for n := 0; busy.Err() == nil; n++ {
+					id := fmt.Sprintf("id-%d", n)
+					_, _ = kv.Put(busy, id, fmt.Appendf(nil, `{"id":%q}`, id))
+					time.Sleep(20 * time.Millisecond) // the pace of the writer
+				}
+			})
+			obj := f.auditStream(fmt.Sprintf("busy-%d", i), func(o *v1alpha1.AuditStream) {
+				o.Spec.Stream, o.Spec.Subject = fmt.Sprintf("%s-%d", f.stream, i), fmt.Sprintf("%s-%d", f.subject, i)
+				o.Spec.MigrateFrom = []v1alpha1.MigrationSource{{Bucket: bucket}}
+			})
+			awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		}
 	})
 
 	It("leaves values that are not entries, names them, and is Ready all the same", func() {

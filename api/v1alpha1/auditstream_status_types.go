@@ -1,0 +1,162 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// AuditStreamStatus is the observed state of an audit stream.
+type AuditStreamStatus struct {
+	// observedGeneration is the generation of the resource that this status speaks of, -1 before the operator has seen
+	// it.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// streamName is the name of the JetStream stream.
+	// +optional
+	// +kubebuilder:validation:MaxLength=255
+	StreamName string `json:"streamName,omitempty"`
+
+	// subject is the base subject.
+	// +optional
+	// +kubebuilder:validation:MaxLength=255
+	Subject string `json:"subject,omitempty"`
+
+	// conditions are Ready (always), Reconciling or Stalled (only while true, never both), StreamReady, and Migrated
+	// where a migration is declared.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// stream is what the stream held when the operator last looked: at every change of the resource or of the stream's
+	// configuration, and at the resync interval.
+	// +optional
+	Stream *StreamState `json:"stream,omitempty"`
+
+	// migration is how far each bucket of spec.migrateFrom has been moved.
+	// +optional
+	// +listType=map
+	// +listMapKey=bucket
+	// +kubebuilder:validation:MaxItems=8
+	Migration []BucketMigration `json:"migration,omitempty"`
+}
+
+// StreamState is what a stream held when the operator last looked.
+type StreamState struct {
+	// creationTime is when the stream was created. A later one than before means that it was deleted and made again.
+	// +optional
+	CreationTime *metav1.MicroTime `json:"creationTime,omitempty"`
+
+	// entries is the number of messages.
+	// +optional
+	Entries int64 `json:"entries"`
+
+	// bytes is the size of the messages in bytes.
+	// +optional
+	Bytes int64 `json:"bytes"`
+
+	// firstSequence is the sequence of the oldest message.
+	// +optional
+	FirstSequence int64 `json:"firstSequence"`
+
+	// lastSequence is the sequence of the newest message.
+	// +optional
+	LastSequence int64 `json:"lastSequence"`
+
+	// firstTime is when the oldest message was stored. Absent while the stream is empty.
+	// +optional
+	FirstTime *metav1.Time `json:"firstTime,omitempty"`
+
+	// lastTime is when the newest message was stored. Absent while the stream is empty.
+	// +optional
+	LastTime *metav1.Time `json:"lastTime,omitempty"`
+}
+
+// MigrationPhase is where the migration of a bucket stands.
+// +kubebuilder:validation:Enum=Waiting;Copying;Complete;Mismatched;DryRun
+type MigrationPhase string
+
+const (
+	// MigrationWaiting: the bucket does not exist yet, or the copy has not begun.
+	MigrationWaiting MigrationPhase = "Waiting"
+	// MigrationCopying: entries are being copied.
+	MigrationCopying MigrationPhase = "Copying"
+	// MigrationComplete: every live entry of the bucket is in the stream; later ones are followed.
+	MigrationComplete MigrationPhase = "Complete"
+	// MigrationMismatched: the copy is through, but the stream holds other bytes than the bucket under some ids.
+	MigrationMismatched MigrationPhase = "Mismatched"
+	// MigrationDryRun: the bucket was read and nothing was copied.
+	MigrationDryRun MigrationPhase = "DryRun"
+)
+
+// BucketMigration is how far one bucket has been moved. Once the copy is through, total is the sum of migrated,
+// alreadyPresent, expired, invalid and mismatched.
+type BucketMigration struct {
+	// bucket is the name of the key-value bucket.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=252
+	Bucket string `json:"bucket,omitempty"`
+
+	// phase is Waiting, Copying, Complete, Mismatched or DryRun.
+	// +optional
+	Phase MigrationPhase `json:"phase,omitempty"`
+
+	// total is the number of live entries of the bucket: last revisions of keys that are not deleted. While the copy
+	// is under way it is an estimate.
+	// +optional
+	Total int64 `json:"total"`
+
+	// migrated is the number of entries that the operator has copied, or in a dry run would copy.
+	// +optional
+	Migrated int64 `json:"migrated"`
+
+	// alreadyPresent is the number of entries that were in the stream, with the same bytes, without the operator
+	// having copied them.
+	// +optional
+	AlreadyPresent int64 `json:"alreadyPresent"`
+
+	// expired is the number of entries that had outlived maxAge and were not copied.
+	// +optional
+	Expired int64 `json:"expired"`
+
+	// invalid is the number of values that are not entries. They stay in the bucket.
+	// +optional
+	Invalid int64 `json:"invalid"`
+
+	// invalidKeys are the first ten keys whose values are not entries.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10
+	// +kubebuilder:validation:items:MaxLength=1024
+	InvalidKeys []string `json:"invalidKeys,omitempty"`
+
+	// mismatched is the number of entries of which the stream holds other bytes under the same id.
+	// +optional
+	Mismatched int64 `json:"mismatched,omitempty"`
+
+	// mismatchedKeys are the first ten keys of which the stream holds other bytes.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=10
+	// +kubebuilder:validation:items:MaxLength=1024
+	MismatchedKeys []string `json:"mismatchedKeys,omitempty"`
+
+	// lastSequence is the sequence of the bucket's backing stream up to which everything has been dealt with.
+	// +optional
+	LastSequence int64 `json:"lastSequence"`
+
+	// startTime is when the copy began.
+	// +optional
+	StartTime *metav1.Time `json:"startTime,omitempty"`
+
+	// completionTime is when the first complete copy was through.
+	// +optional
+	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
+
+	// digest is the order-independent SHA-256 digest of the entries that were copied or already present, in hex.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	Digest string `json:"digest,omitempty"`
+}
