@@ -24,7 +24,12 @@ func compareRefs(a, b ref) int {
 // ordered knows the order of a stream's entries by time where counting sequences does not give it. It looks at every message
 // once, and later only at what is new.
 type ordered struct {
-	turn    chan struct{} // held while anything below is used; a channel, so that waiting for it ends with the context
+	turn chan struct{} // held while known is used; a channel, so that waiting for it ends with the context
+	known
+}
+
+// known is what has been learned of the stream, and what a stream made again under its name makes void.
+type known struct {
 	created time.Time
 	upTo    uint64 // every message up to here was looked at
 	latest  int64  // the greatest time of them
@@ -38,7 +43,7 @@ type ordered struct {
 func newOrdered() ordered { return ordered{turn: make(chan struct{}, 1)} }
 
 func (o *ordered) reset(created time.Time) {
-	*o = ordered{turn: o.turn, created: created, latest: math.MinInt64, later: newLater()}
+	o.known = known{created: created, latest: math.MinInt64, later: newLater()}
 }
 
 // page lists the sequences of a page, newest first.
