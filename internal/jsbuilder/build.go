@@ -43,19 +43,20 @@ func Build(spec *v1alpha1.AuditStreamSpec, namespace, name, owner string) (jetst
 }
 
 // base holds what every audit stream has. allow_direct lets readers ask any replica, allow_msg_ttl lets migrated
-// entries keep what is left of their time.
+// entries keep what is left of their time, and allow_atomic lets them come in batches that keep their order (docs/adr/0006).
 func base(namespace, name, owner string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
-		Description:       fmt.Sprintf("Audit trail of AuditStream %s/%s", namespace, name),
-		Retention:         jetstream.LimitsPolicy,
-		MaxConsumers:      unlimited,
-		MaxMsgs:           unlimited,
-		MaxBytes:          unlimited,
-		MaxMsgsPerSubject: unlimited,
-		MaxMsgSize:        unlimited,
-		AllowDirect:       true,
-		AllowMsgTTL:       true,
-		Metadata:          map[string]string{MetadataOwner: owner},
+		Description:        fmt.Sprintf("Audit trail of AuditStream %s/%s", namespace, name),
+		Retention:          jetstream.LimitsPolicy,
+		MaxConsumers:       unlimited,
+		MaxMsgs:            unlimited,
+		MaxBytes:           unlimited,
+		MaxMsgsPerSubject:  unlimited,
+		MaxMsgSize:         unlimited,
+		AllowDirect:        true,
+		AllowMsgTTL:        true,
+		AllowAtomicPublish: true,
+		Metadata:           map[string]string{MetadataOwner: owner},
 	}
 }
 

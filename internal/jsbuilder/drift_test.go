@@ -80,10 +80,11 @@ var drifts = []drift{
 		alter: func(c *streamConfig) { c.SubjectDeleteMarkerTTL = time.Minute }, atCreation: true},
 	{field: "allow_msg_counter", along: []string{"allow_msg_ttl"},
 		alter: func(c *streamConfig) { c.AllowMsgCounter, c.AllowMsgTTL = true, false }, atCreation: true, stuck: true},
-	{field: "allow_atomic", alter: func(c *streamConfig) { c.AllowAtomicPublish = true }},
+	{field: "allow_atomic", alter: func(c *streamConfig) { c.AllowAtomicPublish = false }},
 	{field: "allow_msg_schedules", along: []string{"allow_rollup_hdrs"},
 		alter: func(c *streamConfig) { c.AllowMsgSchedules = true }, spec: unprotected, stuck: true},
-	{field: "persist_mode", alter: func(c *streamConfig) { c.PersistMode = jetstream.AsyncPersistMode },
+	{field: "persist_mode", along: []string{"allow_atomic"},
+		alter:      func(c *streamConfig) { c.PersistMode, c.AllowAtomicPublish = jetstream.AsyncPersistMode, false },
 		atCreation: true, stuck: true, fileOnly: true},
 	{field: "allow_batched", alter: func(c *streamConfig) { c.AllowBatchPublish = true }},
 	{field: "metadata[audit.osapi.io/owner]", alter: func(c *streamConfig) { c.Metadata[MetadataOwner] = "someone/else/here" }},
@@ -182,13 +183,14 @@ func TestServerWouldPromoteAMirror(t *testing.T) {
 	want := mustBuild(t, &v1alpha1.AuditStreamSpec{Stream: "AUDIT", Subject: "audit"})
 	mirror := Merge(want, streamConfig{})
 	mirror.Subjects, mirror.Duplicates, mirror.Mirror = nil, 0, &jetstream.StreamSource{Name: "ORIGIN"}
+	mirror.AllowAtomicPublish = false
 	have := create(t, js, mirror)
 
 	differences := Compare(want, have)
-	if names := fieldNames(differences); !slices.Equal(names, []string{"duplicate_window", "mirror", "subjects"}) {
+	if names := fieldNames(differences); !slices.Equal(names, []string{"allow_atomic", "duplicate_window", "mirror", "subjects"}) {
 		t.Fatalf("Compare names %v", names)
 	}
-	if differences[1].Fixable {
+	if differences[2].Fixable {
 		t.Error("a mirror is called fixable")
 	}
 	if d := Compare(want, update(t, js, Merge(want, have))); len(d) != 0 {

@@ -48,10 +48,6 @@ func (c *copier) compare(ctx context.Context, it *item) error {
 	switch {
 	case err != nil:
 		return err
-	case first == nil && it.ack != nil:
-		// Refused a moment ago and gone now: retention took it, or another writer's message is in flight. The next run
-		// tells.
-		return fmt.Errorf("entry %s was refused as present, and is not in stream %s", it.key, c.Stream)
 	case first == nil:
 		it.fate = fateMissing
 		return nil
@@ -151,7 +147,7 @@ func dropNamed(keys *[]string, count *int64, key string) bool {
 
 // catchUp settles everything that was read, and marks the first complete copy.
 func (c *copier) catchUp(ctx context.Context) error {
-	if err := c.settle(ctx, len(c.queue)); err != nil {
+	if err := c.settle(ctx); err != nil {
 		return err
 	}
 	// Sequences that were deleted from the bucket's end are never delivered.
@@ -161,6 +157,7 @@ func (c *copier) catchUp(ctx context.Context) error {
 		return c.tick(ctx)
 	}
 	if !c.DryRun {
+		c.report()
 		if err := c.verify(ctx); err != nil {
 			return fmt.Errorf("verifying the copy of bucket %s: %w", c.Bucket, err)
 		}

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -36,8 +36,8 @@ const (
 	fateSkipped fate = iota // not live: a marker or a superseded revision
 	fateExpired
 	fateInvalid
-	fatePublished // waiting for its acknowledgement
-	fateCompare   // to be compared with what the stream holds
+	fateWanted  // to be published
+	fateCompare // to be compared with what the stream holds
 	fateCopied
 	fatePresent
 	fateCounted // as fatePresent, and counted before
@@ -49,7 +49,9 @@ const (
 type item struct {
 	*revision
 	fate fate
-	ack  jetstream.PubAckFuture
+	// wanted is whether the entry is to be published if the stream does not hold it.
+	wanted bool
+	ack    jetstream.PubAckFuture
 	// before is the entry of the stream that an earlier revision of the key has become, when it has been counted.
 	before *stored
 }
@@ -58,18 +60,27 @@ type item struct {
 type copier struct {
 	*Job
 	src        *source
-	publisher  jetstream.JetStream
 	maxPayload int64
 	// resumed is the sequence that the checkpoint covered when the run began, targetLast the stream's last one then.
 	resumed, targetLast uint64
-	// reconnects is the connection's count of them when the run began.
+	// replicated is whether the stream has more than one replica; batchSize how many entries go into one batch then.
+	replicated bool
+	batchSize  int
+	// meeting is whether the stream has been found to hold some of the entries already.
+	meeting bool
+	// publisher publishes one by one, while reconnects is the connection's count of them.
+	publisher  jetstream.JetStream
 	reconnects uint64
 
-	// at covers every message before the first of queue.
-	at    Checkpoint
-	queue []*item
-	// queued is the size of the values in queue, in bytes.
+	// at covers every message before the first of those under way.
+	at Checkpoint
+	// underWay are the items that are being copied while queue fills, copied tells how that ended. Nil is none.
+	underWay []*item
+	copied   chan error
+	queue    []*item
+	// queued is the size of the values in queue, in bytes, keys which keys are in it.
 	queued int
+	keys   map[string]bool
 	// recountTo is the sequence up to which messages have been dealt with before: they are looked at again to count
 	// them, and never published, because retention may have removed them since.
 	recountTo uint64
@@ -108,40 +119,28 @@ func (c *copier) run(ctx context.Context) error {
 	}
 }
 
-// take decides the fate of a message, begins to copy it where it is to be copied, and keeps the queue in its bounds.
+// take decides the fate of a message, and settles the queue when it is full. A key that is in the queue already was
+// overwritten while it was read: its earlier revision goes first.
 func (c *copier) take(ctx context.Context, r *revision) error {
-	it := &item{revision: r}
-	var err error
-	if it.fate, err = c.decide(ctx, r); err != nil {
-		return err
-	}
-	if it.fate == fatePublished {
-		if err := c.sameConnection(); err != nil {
+	if c.keys[r.key] {
+		if err := c.settle(ctx); err != nil {
 			return err
 		}
-		if it.ack, err = c.publisher.PublishMsgAsync(c.message(r)); err != nil {
-			return fmt.Errorf("publishing entry %s: %w", r.key, err)
-		}
 	}
-	c.queue = append(c.queue, it)
-	c.queued += len(it.value)
+	fate, err := c.decide(ctx, r)
+	if err != nil {
+		return err
+	}
+	c.queue = append(c.queue, &item{revision: r, fate: fate, wanted: fate == fateWanted})
+	c.keys[r.key] = true
+	c.queued += len(r.value)
 	if len(c.queue) < window && c.queued < windowBytes {
 		return nil
 	}
-	if err := c.settle(ctx, (len(c.queue)+1)/2); err != nil {
+	if err := c.advance(ctx); err != nil {
 		return err
 	}
 	return c.tick(ctx)
-}
-
-// sameConnection fails once the connection has been lost since the run began. What was under way then may be lost, and
-// publishing on would put later entries before it.
-func (c *copier) sameConnection() error {
-	nc := c.publisher.Conn()
-	if nc.IsConnected() && nc.Stats().Reconnects == c.reconnects {
-		return nil
-	}
-	return fmt.Errorf("copying bucket %s: %w", c.Bucket, nats.ErrDisconnected)
 }
 
 func (c *copier) decide(ctx context.Context, r *revision) (fate, error) {
@@ -167,7 +166,7 @@ func (c *copier) decide(ctx context.Context, r *revision) (fate, error) {
 	case c.DryRun:
 		return fateCompare, nil
 	default:
-		return fatePublished, nil
+		return fateWanted, nil
 	}
 }
 
@@ -199,47 +198,52 @@ func (c *copier) message(r *revision) *nats.Msg {
 
 func (c *copier) subject(key string) string { return c.Subject + "." + key }
 
-// settle waits for the first n items of the queue and counts them, in order.
-func (c *copier) settle(ctx context.Context, n int) error {
-	head := c.queue[:n]
-	for _, it := range head {
-		if it.fate != fatePublished {
-			continue
-		}
-		conflict, err := awaitAck(ctx, it.ack)
-		switch {
-		case err != nil:
-			return fmt.Errorf("publishing entry %s of bucket %s: %w", it.key, c.Bucket, err)
-		case conflict:
-			it.fate = fateCompare
-		default:
-			it.fate = fateCopied
-		}
-	}
-	if err := c.compareAll(ctx, head); err != nil {
+// settle copies or compares everything that was taken, and counts it.
+func (c *copier) settle(ctx context.Context) error {
+	if err := c.advance(ctx); err != nil {
 		return err
 	}
-	for _, it := range head {
-		c.count(it)
-		c.queued -= len(it.value)
+	return c.await()
+}
+
+// advance waits for what is under way, and puts the queue under way: the server commits one batch while the next is read.
+// Batches follow one another, so that none overtakes one that has failed.
+func (c *copier) advance(ctx context.Context) error {
+	if err := c.await(); err != nil || len(c.queue) == 0 {
+		return err
 	}
-	c.queue = slices.Delete(c.queue, 0, n)
+	items, copied := c.queue, make(chan error, 1)
+	c.underWay, c.copied = items, copied
+	c.queue, c.queued = make([]*item, 0, window), 0
+	clear(c.keys)
+	go func() {
+		defer recoverInto(copied)
+		copied <- c.copyAll(ctx, items)
+	}()
 	return nil
 }
 
-// awaitAck waits until the server has taken or refused the entry, and says whether it refused it because the subject
-// holds a message already.
-func awaitAck(ctx context.Context, ack jetstream.PubAckFuture) (conflict bool, err error) {
-	select {
-	case <-ack.Ok():
-		return false, nil
-	case err := <-ack.Err():
-		if isConflict(err) {
-			return true, nil
-		}
-		return false, err
-	case <-ctx.Done():
-		return false, context.Cause(ctx)
+// await waits for what is under way and counts it in order. The copy ends by its context or its own time-outs.
+func (c *copier) await() error {
+	if c.copied == nil {
+		return nil
+	}
+	err := <-c.copied
+	items := c.underWay
+	c.underWay, c.copied = nil, nil
+	if err != nil {
+		return fmt.Errorf("copying bucket %s: %w", c.Bucket, err)
+	}
+	for _, it := range items {
+		c.count(it)
+	}
+	return nil
+}
+
+// recoverInto has a panic end the copy as an error: nobody else would catch it in a goroutine.
+func recoverInto(result chan<- error) {
+	if p := recover(); p != nil {
+		result <- fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 	}
 }
 

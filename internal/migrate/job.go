@@ -9,10 +9,12 @@ import (
 )
 
 const (
-	// window is how many entries are published ahead of their acknowledgements.
-	window = 1024
+	// window is how many entries are dealt with at once: the most that a server takes in a batch.
+	window = 1000
 	// windowBytes bounds the same in bytes, and what is read ahead: entries may be as large as a message.
-	windowBytes = 16 << 20
+	windowBytes = 8 << 20
+	// publishTries is how often a batch is tried that meets what another writer has stored meanwhile.
+	publishTries = 3
 	// saveInterval is how often the checkpoint is stored while the copy runs. What was copied since the last one is
 	// found again, and compared, after a crash.
 	saveInterval = 5 * time.Second
@@ -21,7 +23,7 @@ const (
 	// defaultLinger is Job.Linger when it is 0.
 	defaultLinger = 5 * time.Second
 	// ackTimeout bounds the wait for one acknowledgement.
-	ackTimeout = 10 * time.Second
+	ackTimeout = 5 * time.Second
 )
 
 // Job is one run of the copy of a bucket into a stream.
@@ -68,13 +70,17 @@ func (j *Job) Run(ctx context.Context) (Checkpoint, error) {
 	if j.Linger == 0 {
 		j.Linger = defaultLinger
 	}
-	publisher, err := jetstream.New(j.JetStream.Conn(),
+	nc := j.JetStream.Conn()
+	publisher, err := jetstream.New(nc,
 		jetstream.WithPublishAsyncMaxPending(2*window), jetstream.WithPublishAsyncTimeout(ackTimeout))
 	if err != nil {
 		return j.Resume, fmt.Errorf("opening JetStream: %w", err)
 	}
-	nc := j.JetStream.Conn()
-	c := &copier{Job: j, publisher: publisher, maxPayload: nc.MaxPayload(), reconnects: nc.Stats().Reconnects}
+	defer publisher.CleanupPublisher()
+	c := &copier{
+		Job: j, maxPayload: nc.MaxPayload(), batchSize: window, keys: map[string]bool{},
+		publisher: publisher, reconnects: nc.Stats().Reconnects,
+	}
 	if err := c.observeTarget(ctx); err != nil {
 		return j.Resume, err
 	}
@@ -85,11 +91,17 @@ func (j *Job) Run(ctx context.Context) (Checkpoint, error) {
 	defer src.close(ctx)
 	c.src = src
 	err = c.run(ctx)
-	publisher.CleanupPublisher()
+	// What is under way when the read fails may still succeed, and must not go on beside the next run.
+	if awaitErr := c.await(); err == nil {
+		err = awaitErr
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
 	return c.reached(), err
 }
 
-// observeTarget notes where the stream ends before the run adds to it.
+// observeTarget notes how the stream is before the run adds to it.
 func (c *copier) observeTarget(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -97,7 +109,8 @@ func (c *copier) observeTarget(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("opening stream %s: %w", c.Stream, err)
 	}
-	c.targetLast = stream.CachedInfo().State.LastSeq
+	info := stream.CachedInfo()
+	c.targetLast, c.replicated = info.State.LastSeq, info.Config.Replicas > 1
 	return nil
 }
 

@@ -10,22 +10,19 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// beforeVerification runs what a test does to the stream once the entries are in it, before the copy is read back: the
-// last value of the bucket is not an entry, which the copy tells about.
-func beforeVerification(f *fixture, entries uint64, do func(jetstream.Stream)) func(*Job) {
-	f.put("zz-not-an-entry", []byte("x"))
+// beforeVerification does something to the stream once the entries are in it, before the copy is read back.
+func beforeVerification(f *fixture, do func(jetstream.Stream)) func(*Job) {
 	return func(j *Job) {
-		j.Invalid = func(string, uint64, error) {
+		done := false
+		j.Progress = func(c Checkpoint) {
+			if done || c.Complete() {
+				return
+			}
+			done = true
 			stream, err := f.js.Stream(f.ctx, "AUDIT")
 			if err != nil {
 				f.t.Error(err)
 				return
-			}
-			for stream.CachedInfo().State.Msgs < entries && f.ctx.Err() == nil {
-				if _, err := stream.Info(f.ctx); err != nil {
-					f.t.Error(err)
-					return
-				}
 			}
 			do(stream)
 		}
@@ -35,7 +32,7 @@ func beforeVerification(f *fixture, entries uint64, do func(jetstream.Stream)) f
 func TestVerificationFindsAnEntryWithOtherBytes(t *testing.T) {
 	f := newFixture(t)
 	f.fill(0, 10)
-	tampering := beforeVerification(f, 10, func(stream jetstream.Stream) {
+	tampering := beforeVerification(f, func(stream jetstream.Stream) {
 		if err := stream.DeleteMsg(f.ctx, 4); err != nil {
 			t.Error(err)
 		}
@@ -57,7 +54,7 @@ func TestVerificationFindsAnEntryWithOtherBytes(t *testing.T) {
 func TestVerificationAllowsForWhatRetentionRemoved(t *testing.T) {
 	f := newFixture(t)
 	f.fill(0, 10)
-	removing := beforeVerification(f, 10, func(stream jetstream.Stream) {
+	removing := beforeVerification(f, func(stream jetstream.Stream) {
 		if err := stream.Purge(f.ctx, jetstream.WithPurgeKeep(7)); err != nil {
 			t.Error(err)
 		}
@@ -88,7 +85,7 @@ func TestVerificationAllowsForWhatAKilledOperatorHadCopied(t *testing.T) {
 func TestVerificationIgnoresWhatOthersWrite(t *testing.T) {
 	f := newFixture(t)
 	f.fill(0, 10)
-	native := beforeVerification(f, 10, func(jetstream.Stream) {
+	native := beforeVerification(f, func(jetstream.Stream) {
 		msg := nats.NewMsg("audit.native")
 		msg.Data = entry("native")
 		// An earlier bucket of this name.
@@ -98,7 +95,7 @@ func TestVerificationIgnoresWhatOthersWrite(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	f.wantCounts(f.mustRun(Checkpoint{}, native), Counts{Total: 11, Migrated: 10, Invalid: 1, InvalidKeys: []string{"zz-not-an-entry"}})
+	f.wantCounts(f.mustRun(Checkpoint{}, native), Counts{Total: 10, Migrated: 10})
 }
 
 func TestNoConsumerIsLeftBehind(t *testing.T) {

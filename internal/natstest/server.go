@@ -76,6 +76,9 @@ func RunCluster(tb testing.TB, options ...Option) []*Server {
 // URL is the address clients connect to.
 func (s *Server) URL() string { return fmt.Sprintf("nats://127.0.0.1:%d", s.opts.Port) }
 
+// Name is the server's name, which is how a cluster names a leader.
+func (s *Server) Name() string { return s.opts.ServerName }
+
 // Stop stops the server and keeps its files. Stopping it again does nothing.
 func (s *Server) Stop() {
 	if s.srv == nil {

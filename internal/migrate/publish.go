@@ -1,0 +1,110 @@
+package migrate
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+)
+
+// copyAll publishes the items that are to be copied. Those of which the stream holds something already are compared, and
+// left out of the next try.
+func (c *copier) copyAll(ctx context.Context, items []*item) error {
+	if c.meeting {
+		// After a crash the stream holds whole stretches of what is copied again: comparing first saves refused batches.
+		c.compareInstead(items)
+	}
+	for range publishTries {
+		if err := c.compareAll(ctx, items); err != nil {
+			return err
+		}
+		due := c.due(items)
+		c.meeting = c.meeting && len(due) < len(items)
+		if len(due) == 0 {
+			return nil
+		}
+		err := c.publish(ctx, due)
+		switch {
+		case err == nil:
+			return nil
+		case !isConflict(err):
+			return err
+		}
+		c.meeting = true
+		c.compareInstead(due)
+	}
+	return fmt.Errorf("copying bucket %s: another writer stores the same entries at the same time", c.Bucket)
+}
+
+// publish publishes the items in their order, and marks those that the stream has taken.
+//
+// A stream that loses its leader may lose a message and store the next one, so that only a batch keeps the order there. A
+// stream without replicas has no leader to lose, and takes single messages faster (docs/adr/0006).
+func (c *copier) publish(ctx context.Context, items []*item) error {
+	if c.replicated {
+		return c.publishInBatches(ctx, items)
+	}
+	return c.publishEach(ctx, items)
+}
+
+// publishEach publishes the items ahead of their acknowledgements. When one is refused as present, the others are stored
+// all the same.
+func (c *copier) publishEach(ctx context.Context, items []*item) error {
+	for _, it := range items {
+		if err := c.sameConnection(); err != nil {
+			return err
+		}
+		ack, err := c.publisher.PublishMsgAsync(c.message(it.revision))
+		if err != nil {
+			return fmt.Errorf("publishing entry %s: %w", it.key, err)
+		}
+		it.ack = ack
+	}
+	var conflict error
+	for _, it := range items {
+		select {
+		case <-it.ack.Ok():
+			it.fate = fateCopied
+		case err := <-it.ack.Err():
+			if !isConflict(err) {
+				return fmt.Errorf("publishing entry %s: %w", it.key, err)
+			}
+			conflict = err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return conflict
+}
+
+// sameConnection fails once the connection has been lost since the run began. What was under way then may be lost, and
+// publishing on would put later entries before it.
+func (c *copier) sameConnection() error {
+	nc := c.publisher.Conn()
+	if nc.IsConnected() && nc.Stats().Reconnects == c.reconnects {
+		return nil
+	}
+	return nats.ErrDisconnected
+}
+
+// due are the items that are to be published. One that was compared and is missing is due where it was to be published.
+func (c *copier) due(items []*item) []*item {
+	var due []*item
+	for _, it := range items {
+		if it.wanted && it.fate == fateMissing {
+			it.fate = fateWanted
+		}
+		if it.fate == fateWanted {
+			due = append(due, it)
+		}
+	}
+	return due
+}
+
+func (c *copier) compareInstead(items []*item) {
+	for _, it := range items {
+		if it.fate == fateWanted {
+			it.fate = fateCompare
+		}
+	}
+}
