@@ -136,7 +136,7 @@ func publishBucket(t *testing.T, f *fixture, n int) {
 	for i := range n {
 		msg := nats.NewMsg("$KV.audit-log." + key(i))
 		msg.Data = entry(key(i))
-		if _, err := f.js.PublishMsgAsync(msg); err != nil {
+		if _, err := f.js.PublishMsgAsync(msg, jetstream.WithStallWait(testTimeout)); err != nil {
 			t.Fatal(err)
 		}
 	}
