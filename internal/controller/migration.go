@@ -47,11 +47,6 @@ func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1
 			"the metadata key %s%s of stream %s was changed by somebody: %w", jsbuilder.MetadataMigrationPrefix, source.Bucket, s.live.Config.Name, err)}
 		return fact
 	}
-	job, err := r.job(ctx, s, source)
-	if err != nil {
-		fact.err = err
-		return fact
-	}
 	// Followed before it is looked at, so that nothing falls between the two.
 	if err := r.copies.follow(id, s.nats); err != nil {
 		fact.err = err
@@ -65,7 +60,7 @@ func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1
 		fact.err = err
 		return fact
 	}
-	fact.checkpoint, fact.err = r.copies.ensure(id, job, stored, bucket)
+	fact.checkpoint, fact.err = r.copies.ensure(id, r.job(s, source), stored, bucket)
 	fact.phase = phase(&fact.checkpoint, source.DryRun)
 	return fact
 }
@@ -96,25 +91,21 @@ func phase(c *migrate.Checkpoint, dryRun bool) v1alpha1.MigrationPhase {
 }
 
 // job is the copy that the resource declares for a bucket.
-func (r *Reconciler) job(ctx context.Context, s *scope, source v1alpha1.MigrationSource) (copyJob, error) {
-	want, err := r.desired(ctx, s.obj)
-	if err != nil {
-		return copyJob{}, err
-	}
-	target := checkpointTarget{nats: s.nats, stream: want.Name, owner: want.Metadata[jsbuilder.MetadataOwner], created: s.live.Created}
+func (r *Reconciler) job(s *scope, source v1alpha1.MigrationSource) copyJob {
+	target := checkpointTarget{nats: s.nats, stream: s.want.Name, owner: s.want.Metadata[jsbuilder.MetadataOwner], created: s.live.Created}
 	job := migrate.Job{
 		JetStream: s.nats.JetStream(),
 		Bucket:    source.Bucket,
-		Stream:    want.Name,
+		Stream:    s.want.Name,
 		Subject:   s.obj.Spec.Subject,
-		MaxAge:    want.MaxAge,
+		MaxAge:    s.want.MaxAge,
 		DryRun:    source.DryRun,
 		Now:       r.Now,
 		Save: func(ctx context.Context, c migrate.Checkpoint) error {
 			return r.saveCheckpoint(ctx, target, source.Bucket, &c)
 		},
 	}
-	return copyJob{Job: job, created: s.live.Created, explain: s.nats.Explain}, nil
+	return copyJob{Job: job, created: s.live.Created, explain: s.nats.Explain}
 }
 
 // checkpointTarget is the very stream that a checkpoint speaks of.

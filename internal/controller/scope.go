@@ -16,6 +16,8 @@ type scope struct {
 	obj  *v1alpha1.AuditStream
 	nats *jsclient.Client
 
+	// want is the declared configuration of the stream, once ensureStream has made it.
+	want jetstream.StreamConfig
 	// suspended says that the steps were left out because spec.suspend is set.
 	suspended bool
 	// live is the stream as it is after the reconcile; nil when it is not known or does not exist.

@@ -24,6 +24,7 @@ func (r *Reconciler) ensureStream(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
+	s.want = want
 	defer r.locks.lock(want.Name)()
 	live, err := s.nats.Stream(ctx, want.Name)
 	switch {

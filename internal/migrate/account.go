@@ -25,13 +25,9 @@ const (
 // isConflict says whether the server refused an entry because its subject holds a message already (10071, or 10164
 // while one is in flight on a replicated stream).
 func isConflict(err error) bool {
-	var api *jetstream.APIError
-	if !errors.As(err, &api) {
-		var jsErr jetstream.JetStreamError
-		if !errors.As(err, &jsErr) || jsErr.APIError() == nil {
-			return false
-		}
-		api = jsErr.APIError()
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	if !ok {
+		return false
 	}
 	switch api.ErrorCode {
 	case jetstream.JSErrCodeStreamWrongLastSequence, jetstream.JSErrCodeStreamWrongLastSequenceConstant:

@@ -95,14 +95,16 @@ func (c *Counts) names(key string) bool { return slices.Contains(c.MismatchedKey
 
 func (c *Counts) addMigrated(key string, value []byte) {
 	c.Migrated++
-	c.Digest.Add(key, value)
-	c.Copied.Add(key, value)
+	term := entryHash(key, value)
+	c.Digest.add(term)
+	c.Copied.add(term)
 }
 
 func (c *Counts) removeMigrated(key string, value []byte) {
 	c.Migrated--
-	c.Digest.Remove(key, value)
-	c.Copied.Remove(key, value)
+	term := entryHash(key, value)
+	c.Digest.subtract(term)
+	c.Copied.subtract(term)
 }
 
 func (c *Counts) addMismatched(key string) {

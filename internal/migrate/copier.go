@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/osapi-io/auditstream-operator/auditstore"
 )
 
 // Headers of a migrated entry.
@@ -20,8 +22,8 @@ const (
 	HeaderSourceBucket = "Audit-Source-Bucket"
 	// HeaderSourceSequence is the sequence of the entry in the bucket's backing stream.
 	HeaderSourceSequence = "Audit-Source-Sequence"
-	// HeaderSourceTime is when the bucket recorded the entry, in RFC 3339 with nanoseconds.
-	HeaderSourceTime = "Audit-Source-Time"
+	// HeaderSourceTime is when the bucket recorded the entry, in RFC 3339 with nanoseconds. Readers order entries by it.
+	HeaderSourceTime = auditstore.HeaderSourceTime
 
 	// headerAllowance is room for the headers above and those of the publish, in bytes.
 	headerAllowance = 1024

@@ -18,8 +18,9 @@ func (d Digest) IsZero() bool { return d == Digest{} }
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
 // Add adds an entry.
-func (d *Digest) Add(key string, value []byte) {
-	term := entryHash(key, value)
+func (d *Digest) Add(key string, value []byte) { d.add(entryHash(key, value)) }
+
+func (d *Digest) add(term [sha256.Size]byte) {
 	var carry uint64
 	for i := len(d) - 8; i >= 0; i -= 8 {
 		var sum uint64
@@ -28,9 +29,7 @@ func (d *Digest) Add(key string, value []byte) {
 	}
 }
 
-// Remove takes out an entry that was added before.
-func (d *Digest) Remove(key string, value []byte) {
-	term := entryHash(key, value)
+func (d *Digest) subtract(term [sha256.Size]byte) {
 	var borrow uint64
 	for i := len(d) - 8; i >= 0; i -= 8 {
 		var diff uint64
