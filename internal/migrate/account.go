@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -141,26 +140,38 @@ func dropNamed(keys *[]string, count *int64, key string) bool {
 	return true
 }
 
-// catchUp settles everything that was read, and marks the first complete copy.
-func (c *copier) catchUp(ctx context.Context) error {
+// catchUp settles everything that was read, which is all up to goal, and marks the first complete copy.
+func (c *copier) catchUp(ctx context.Context, goal uint64) error {
 	if err := c.settle(ctx); err != nil {
 		return err
 	}
 	// Sequences that were deleted from the bucket's end are never delivered.
-	c.at.LastSequence = max(c.at.LastSequence, c.src.info.State.LastSeq)
+	c.at.LastSequence = max(c.at.LastSequence, goal)
 	c.at.Total = c.at.sum()
-	if c.at.Complete() {
+	if c.Through != 0 {
+		return nil
+	}
+	if c.at.Complete() && (c.verified || !c.Verify) {
 		return c.tick(ctx)
 	}
+	return c.complete(ctx)
+}
+
+// complete verifies the copy and stores that it is through.
+func (c *copier) complete(ctx context.Context) error {
 	if !c.DryRun {
 		c.report()
 		if err := c.verify(ctx); err != nil {
 			return fmt.Errorf("verifying the copy of bucket %s: %w", c.Bucket, err)
 		}
+		c.verified = true
 	}
-	c.at.CompletionTime = c.Now()
+	before := c.at.CompletionTime
+	if before.IsZero() {
+		c.at.CompletionTime = c.Now()
+	}
 	if err := c.save(ctx); err != nil {
-		c.at.CompletionTime = time.Time{}
+		c.at.CompletionTime = before
 		return err
 	}
 	c.report()
@@ -181,7 +192,7 @@ func (c *copier) tick(ctx context.Context) error {
 
 // save stores the checkpoint, unless nothing has changed since or it does not cover what the last one did.
 func (c *copier) save(ctx context.Context) error {
-	unchanged := c.at.LastSequence == c.saved && c.Resume.Complete()
+	unchanged := c.at.LastSequence == c.saved && c.Resume.Complete() && c.at.Verified == c.Resume.Verified
 	if c.DryRun || c.Save == nil || unchanged || c.at.LastSequence < c.recountTo {
 		return nil
 	}

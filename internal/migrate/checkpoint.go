@@ -24,9 +24,28 @@ type Checkpoint struct {
 	LastSequence uint64 `json:"last"`
 	// Counts are cumulative over the entries up to LastSequence.
 	Counts
-	StartTime time.Time `json:"start"`
+	// MaxAge is the shortest time to live that entries were copied with, 0 where none was.
+	MaxAge    time.Duration `json:"maxAge,omitempty"`
+	StartTime time.Time     `json:"start"`
 	// CompletionTime is when the first complete copy was through, zero before that.
 	CompletionTime time.Time `json:"complete,omitzero"`
+	// Verified is the last verification. It is never changed, only replaced.
+	Verified *Verification `json:"verified,omitempty"`
+}
+
+// Verification compares the entries of a bucket with what was read back from the stream.
+type Verification struct {
+	Time time.Time `json:"time"`
+	// LastSequence is the sequence of the backing stream up to which entries were compared.
+	LastSequence uint64 `json:"last"`
+	// BucketEntries and StreamEntries are how many entries there are on either side, the digests which ones. Entries that
+	// the stream's retention has removed are on neither.
+	BucketEntries int64  `json:"entries"`
+	BucketDigest  Digest `json:"digest,omitzero"`
+	StreamEntries int64  `json:"streamEntries"`
+	StreamDigest  Digest `json:"streamDigest,omitzero"`
+	// Removed is how many live entries of the bucket are left out because the stream no longer holds them.
+	Removed int64 `json:"removed,omitempty"`
 }
 
 // Counts say what became of the entries of a bucket. Once a copy is through, Total is the sum of the others.
@@ -52,6 +71,13 @@ func (c *Checkpoint) Complete() bool { return !c.CompletionTime.IsZero() }
 // differed from the stream's, may have been put right, and is not among the keys that the checkpoint names.
 func (c *Checkpoint) NeedsRecount() bool {
 	return c.Invalid > int64(len(c.InvalidKeys)) || c.Mismatched > int64(len(c.MismatchedKeys))
+}
+
+// noteMaxAge takes down that entries are copied with a time to live.
+func (c *Checkpoint) noteMaxAge(age time.Duration) {
+	if c.LastSequence == 0 || c.MaxAge == 0 || age != 0 && age < c.MaxAge {
+		c.MaxAge = age
+	}
 }
 
 // Matches says whether the checkpoint speaks of the bucket whose backing stream was created at created and has reached

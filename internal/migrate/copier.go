@@ -87,24 +87,31 @@ type copier struct {
 	// them, and never published, because retention may have removed them since.
 	recountTo uint64
 
+	// verified is whether this run has verified the copy.
+	verified            bool
 	saved               uint64
 	savedAt, reportedAt time.Time
 }
 
-// run reads until the bucket has been quiet for a while.
+// run reads until the bucket has been quiet for a while, or as far as the job says.
 func (c *copier) run(ctx context.Context) error {
-	caughtUp := c.src.pending == 0
+	goal := c.Through
+	if goal == 0 {
+		goal = c.src.info.State.LastSeq
+	}
+	last, pending := c.at.LastSequence, c.src.pending
 	for {
-		if caughtUp {
-			if err := c.catchUp(ctx); err != nil {
+		caughtUp, wait := false, ackTimeout
+		if pending == 0 || last >= goal && c.Through != 0 {
+			var err error
+			if caughtUp, err = c.src.exhausted(ctx, last, goal); err != nil {
 				return err
 			}
-			if c.DryRun {
-				return nil
-			}
 		}
-		wait := ackTimeout
 		if caughtUp {
+			if err := c.catchUp(ctx, goal); err != nil || c.DryRun || c.UntilCaughtUp || c.Through != 0 {
+				return err
+			}
 			wait = c.Linger
 		}
 		r, err := c.src.next(ctx, wait)
@@ -117,7 +124,7 @@ func (c *copier) run(ctx context.Context) error {
 		if err := c.take(ctx, r); err != nil {
 			return err
 		}
-		caughtUp = r.pending == 0
+		last, pending = r.sequence, r.pending
 	}
 }
 

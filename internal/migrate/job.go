@@ -40,6 +40,13 @@ type Job struct {
 	DryRun bool
 	// Resume is the checkpoint to go on from. One that speaks of another bucket is ignored.
 	Resume Checkpoint
+	// Through, where it is not 0, has Run end once it has dealt with everything up to this sequence of the bucket's backing
+	// stream, which must be one that the stream has reached.
+	Through uint64
+	// UntilCaughtUp has Run end when it has caught up for the first time, without waiting for late writers.
+	UntilCaughtUp bool
+	// Verify has Run read back and compare what the stream holds also where the first copy was complete before.
+	Verify bool
 
 	// Save stores the checkpoint with the data. It is called from the goroutine of Run, every few seconds, at the first
 	// complete copy, and at the end.
@@ -59,7 +66,8 @@ type Job struct {
 // run goes on from it. Only one Run for a bucket and stream should be under way at a time; a second one is wasteful but
 // harms nothing.
 //
-// Before the first complete copy counts as complete, Run reads back what the stream holds and compares it.
+// Before the first complete copy counts as complete, Run reads back what the stream holds and compares it. A dry run, and
+// one with Through, does not.
 //
 // It returns jetstream.ErrStreamNotFound when the bucket or the stream does not exist, ErrNotVerified when the stream does
 // not hold what it took, and the cause of ctx when it was cancelled.
@@ -124,6 +132,7 @@ func (c *copier) begin(info *jetstream.StreamInfo) uint64 {
 		c.Resume = c.at
 	}
 	c.saved, c.resumed = c.at.LastSequence, c.at.LastSequence
+	c.at.noteMaxAge(c.MaxAge)
 	if c.at.NeedsRecount() && info.State.LastSeq > c.at.LastSequence {
 		// Some of the keys that were counted are not named, so that a change of theirs cannot be told: read all again.
 		c.recountTo = c.at.LastSequence

@@ -57,6 +57,11 @@ func firstUnder(ctx context.Context, js jetstream.JetStream, stream, subject str
 	return leaderGet(ctx, js, stream, map[string]any{"seq": 1, "next_by_subj": subject})
 }
 
+// nextAfter returns the first message after a sequence.
+func nextAfter(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (*stored, error) {
+	return leaderGet(ctx, js, stream, map[string]any{"seq": sequence + 1, "next_by_subj": ">"})
+}
+
 // lastUnder returns the last message on a subject.
 func lastUnder(ctx context.Context, js jetstream.JetStream, stream, subject string) (*stored, error) {
 	return leaderGet(ctx, js, stream, map[string]any{"last_by_subj": subject})

@@ -64,6 +64,38 @@ func (r *reader) close(ctx context.Context) {
 	_ = r.js.DeleteConsumer(ctx, r.stream, r.consumer.CachedInfo().Name)
 }
 
+// exhausted says whether the stream holds no message after the sequence last, up to goal. It is the leader's word: a
+// consumer may sit on a replica that lags behind, and then knows of nothing more to deliver.
+func (r *reader) exhausted(ctx context.Context, last, goal uint64) (bool, error) {
+	if last >= goal {
+		return true, nil
+	}
+	following, err := nextAfter(ctx, r.js, r.stream, last)
+	return err == nil && (following == nil || following.Sequence > goal), err
+}
+
+// each calls visit for every message up to the sequence goal, which the stream must have reached.
+func (r *reader) each(ctx context.Context, goal uint64, visit func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
+	for last, pending := uint64(0), r.pending; last < goal; {
+		if pending == 0 {
+			if exhausted, err := r.exhausted(ctx, last, goal); exhausted || err != nil {
+				return err
+			}
+		}
+		msg, meta, err := r.next(ctx, ackTimeout)
+		if err != nil {
+			return err
+		}
+		if last, pending = meta.Sequence.Stream, meta.NumPending; last > goal {
+			return nil // it was not there when the reading was asked for
+		}
+		if err := visit(msg, meta); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // errQuiet is returned by next when no message came in time.
 var errQuiet = errors.New("no message came in time")
 

@@ -17,6 +17,10 @@ import (
 // StreamName is the name of the stream that backs a bucket.
 func StreamName(bucket string) string { return "KV_" + bucket }
 
+// HandOverSubject is the subject that a bucket's backing stream has in place of its own while these are handed to an audit
+// stream. Nobody writes to it but the operator, and what it writes is no value.
+func HandOverSubject(bucket string) string { return "$AUDIT.REDIRECTED." + bucket }
+
 // revision is a message of the backing stream.
 type revision struct {
 	subject  string
@@ -26,7 +30,7 @@ type revision struct {
 	stored   time.Time
 	// pending is how many messages the consumer has still to deliver.
 	pending uint64
-	// marker says that the message deletes or purges its key.
+	// marker says that the message is no value: it deletes or purges its key.
 	marker bool
 }
 
@@ -50,24 +54,25 @@ func (s *source) next(ctx context.Context, wait time.Duration) (*revision, error
 	if err != nil {
 		return nil, err
 	}
-	return s.parse(msg, meta)
+	return s.parse(msg, meta), nil
 }
 
-func (s *source) parse(msg jetstream.Msg, meta *jetstream.MsgMetadata) (*revision, error) {
-	// The subject is $KV.<bucket>.<key>; in a mirrored bucket the name is that of the origin.
-	parts := strings.SplitN(msg.Subject(), ".", 3)
-	if len(parts) < 3 {
-		return nil, fmt.Errorf("reading bucket %s: sequence %d has subject %q, which is not one of a bucket", s.bucket, meta.Sequence.Stream, msg.Subject())
+func (s *source) parse(msg jetstream.Msg, meta *jetstream.MsgMetadata) *revision {
+	// The subject is $KV.<bucket>.<key>; in a mirrored bucket the name is that of the origin. Anything else has no key, and
+	// its subject, as one of several tokens, makes it a value that is not an entry.
+	key := msg.Subject()
+	if parts := strings.SplitN(key, ".", 3); len(parts) == 3 && parts[0] == "$KV" {
+		key = parts[2]
 	}
 	return &revision{
 		subject:  msg.Subject(),
-		key:      parts[2],
+		key:      key,
 		value:    msg.Data(),
 		sequence: meta.Sequence.Stream,
 		stored:   meta.Timestamp,
 		pending:  meta.NumPending,
-		marker:   isMarker(msg.Headers()),
-	}, nil
+		marker:   isMarker(msg.Headers()) || msg.Subject() == HandOverSubject(s.bucket),
+	}
 }
 
 // superseded says whether a later message of the same key exists. A bucket that keeps one revision cannot hold any. The

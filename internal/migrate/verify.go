@@ -19,11 +19,25 @@ var ErrNotVerified = errors.New("the stream does not hold what was copied into i
 // killed before a checkpoint and the bucket has lost entries since, and less, when retention has removed some.
 func (c *copier) verify(ctx context.Context) error {
 	count, digest, info, err := c.readBack(ctx)
-	if err != nil || count == c.at.Migrated && digest == c.at.Copied {
+	if err != nil {
 		return err
 	}
-	removing := info.State.FirstSeq > 1 || info.State.NumDeleted > 0
-	return c.compareEach(ctx, removing)
+	found := &Verification{LastSequence: c.at.LastSequence}
+	if count == c.at.Migrated && digest == c.at.Copied {
+		found.BucketEntries, found.BucketDigest = c.at.Migrated+c.at.AlreadyPresent, c.at.Digest
+		// What was present is what the stream holds besides.
+		found.StreamEntries, found.StreamDigest = count+c.at.AlreadyPresent, c.at.Digest
+		found.StreamDigest.subtract(c.at.Copied)
+		found.StreamDigest.add(digest)
+	} else {
+		removing := info.State.FirstSeq > 1 || info.State.NumDeleted > 0
+		if err := c.compareEach(ctx, found, removing); err != nil {
+			return err
+		}
+	}
+	found.Time = c.Now()
+	c.at.Verified = found
+	return nil
 }
 
 // readBack counts and digests the stream's entries that carry the bucket as their source.
@@ -33,21 +47,14 @@ func (c *copier) readBack(ctx context.Context) (count int64, digest Digest, info
 		return 0, Digest{}, nil, err
 	}
 	defer target.close(ctx)
-	for left := target.pending; left > 0; {
-		msg, meta, err := target.next(ctx, ackTimeout)
-		if err != nil {
-			return 0, Digest{}, nil, err
-		}
-		left = meta.NumPending
+	err = target.each(ctx, target.info.State.LastSeq, func(msg jetstream.Msg, _ *jetstream.MsgMetadata) error {
 		if c.fromThisBucket(msg.Headers().Get(HeaderSourceBucket), msg.Headers().Get(HeaderSourceTime)) {
 			count++
 			digest.Add(msg.Subject()[len(c.Subject)+1:], msg.Data())
 		}
-		if meta.Sequence.Stream >= target.info.State.LastSeq {
-			break // what is newer was not there when the copy was through
-		}
-	}
-	return count, digest, target.info, nil
+		return nil
+	})
+	return count, digest, target.info, err
 }
 
 // fromThisBucket says whether a message with these headers was copied from the bucket as it is now, and not from one that
@@ -62,22 +69,15 @@ func (c *copier) fromThisBucket(bucket, recorded string) bool {
 
 // compareEach looks for every entry that the checkpoint covers in the stream. One that is missing is no fault where the
 // stream removes messages.
-func (c *copier) compareEach(ctx context.Context, removing bool) error {
+func (c *copier) compareEach(ctx context.Context, found *Verification, removing bool) error {
 	src, err := openSource(ctx, c.JetStream, c.Bucket, func(*jetstream.StreamInfo) uint64 { return 0 })
 	if err != nil {
 		return err
 	}
 	defer src.close(ctx)
 	var batch []*item
-	for left := src.pending; left > 0; {
-		r, err := src.next(ctx, ackTimeout)
-		if err != nil {
-			return err
-		}
-		left = r.pending
-		if r.sequence > c.at.LastSequence {
-			break
-		}
+	err = src.each(ctx, c.at.LastSequence, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
+		r := src.parse(msg, meta)
 		superseded, err := src.superseded(ctx, r)
 		if err != nil {
 			return err
@@ -85,28 +85,39 @@ func (c *copier) compareEach(ctx context.Context, removing bool) error {
 		if !r.marker && !superseded && checkEntry(r, c.maxPayload) == nil && c.remaining(r) > 0 {
 			batch = append(batch, &item{revision: r, fate: fateCompare})
 		}
-		if len(batch) == window || left == 0 {
-			if err := c.requireEach(ctx, batch, removing); err != nil {
-				return err
-			}
-			batch = batch[:0]
+		if len(batch) < window {
+			return nil
 		}
+		defer func() { batch = batch[:0] }()
+		return c.requireEach(ctx, found, batch, removing)
+	})
+	if err != nil {
+		return err
 	}
-	return c.requireEach(ctx, batch, removing)
+	return c.requireEach(ctx, found, batch, removing)
 }
 
-func (c *copier) requireEach(ctx context.Context, batch []*item, removing bool) error {
+func (c *copier) requireEach(ctx context.Context, found *Verification, batch []*item, removing bool) error {
 	if err := c.compareAll(ctx, batch); err != nil {
 		return err
 	}
 	for _, it := range batch {
-		switch {
-		case it.fate == fateMissing && !removing:
-			return fmt.Errorf("%w: entry %s of bucket %s is missing", ErrNotVerified, it.key, c.Bucket)
-		case it.fate == fateMismatched && !c.isMismatched(it.key):
-			return fmt.Errorf("%w: entry %s of bucket %s has other bytes", ErrNotVerified, it.key, c.Bucket)
+		switch it.fate {
+		case fateMissing:
+			if !removing {
+				return fmt.Errorf("%w: entry %s of bucket %s is missing", ErrNotVerified, it.key, c.Bucket)
+			}
+			found.Removed++
+		case fateMismatched:
+			if !c.isMismatched(it.key) {
+				return fmt.Errorf("%w: entry %s of bucket %s has other bytes", ErrNotVerified, it.key, c.Bucket)
+			}
+		default:
+			found.BucketEntries++
+			found.BucketDigest.Add(it.key, it.value)
 		}
 	}
+	found.StreamEntries, found.StreamDigest = found.BucketEntries, found.BucketDigest // the bytes were compared
 	return nil
 }
 
