@@ -57,11 +57,27 @@ func checkStream(cfg jetstream.StreamConfig, subject string) error {
 	return nil
 }
 
-// movedUnder says whether the stream stores what it captures by the pattern under subject, as it does with the subjects of a
-// key-value bucket that was handed over to it.
+// movedUnder says whether the stream stores everything that it captures by the pattern under subject, as it does with the
+// subjects of a key-value bucket that was handed over to it. One transform may serve several buckets.
 func movedUnder(transform *jetstream.SubjectTransformConfig, pattern, subject string) bool {
 	if transform == nil || !strings.HasPrefix(transform.Destination, subject+".") {
 		return false
 	}
-	return transform.Source == pattern || transform.Source == ">" || transform.Source == ""
+	return transform.Source == "" || covers(transform.Source, pattern)
+}
+
+// covers says whether every subject that matches the pattern also matches the wider one.
+func covers(wider, pattern string) bool {
+	wide, narrow := strings.Split(wider, "."), strings.Split(pattern, ".")
+	for i, token := range wide {
+		switch {
+		case i == len(narrow):
+			return false
+		case token == ">":
+			return true
+		case narrow[i] == ">", token != "*" && token != narrow[i]:
+			return false
+		}
+	}
+	return len(wide) == len(narrow)
 }

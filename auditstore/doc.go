@@ -9,6 +9,10 @@
 // An entry is the first message stored under <subject>.<id>. A later message under the same id never replaces it and is
 // never an entry of its own. Once retention has removed the first message, the next one that is left takes its place.
 //
+// A writer that still uses a key-value bucket whose subjects were handed over to the stream may leave deletion markers here.
+// They neither remove nor replace an entry, and one that is stored before an entry is passed over. An id that holds nothing
+// else has no entry: its first marker counts and is reported as a [CorruptError], so that a deletion never goes unseen.
+//
 // The time of an entry is the time it was first recorded: the header [HeaderSourceTime] where the entry was moved here from
 // somewhere else, and the time the stream stored it otherwise. "Newest first" means by that time; of two entries of the
 // same time the one with the higher sequence is the newer one. A source time later than the time of storage counts as the

@@ -43,6 +43,7 @@ var (
 	errNotObject = errors.New("the body is not a JSON object")
 	errNotToken  = errors.New("the subject is not the base subject and one token")
 
+	errMarker     = errors.New("a key-value deletion marker, and not an entry")
 	errUnreadable = errors.New("the stream counts this message but cannot read it")
 )
 
@@ -58,6 +59,9 @@ func (s *StreamStore) decode(m *message) (Entry, error) {
 func (s *StreamStore) parse(m *message) (Entry, error) {
 	if m.unreadable {
 		return Entry{}, errUnreadable
+	}
+	if m.isMarker() {
+		return Entry{}, errMarker
 	}
 	id, under := strings.CutPrefix(m.subject, s.prefix)
 	if !under || !ValidID(id) {

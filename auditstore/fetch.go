@@ -36,6 +36,15 @@ func (m *message) at() (int64, bool) {
 	return stored, false
 }
 
+// isMarker recognises what a key-value client (ADR-8) or the server (ADR-43) leaves where a key was deleted or purged.
+func (m *message) isMarker() bool {
+	switch m.header.Get("KV-Operation") {
+	case "DEL", "PURGE":
+		return true
+	}
+	return m.header.Get(jetstream.MarkerReasonHeader) != ""
+}
+
 // nanoseconds is UnixNano, which is undefined before 1678 and after 2261.
 func nanoseconds(t time.Time) int64 {
 	switch year := t.Year(); {

@@ -11,7 +11,8 @@ import (
 // Get returns the entry with the id.
 //
 // It returns ErrInvalidID for an id that cannot be one, ErrNotFound only where the stream itself says that it holds no such
-// entry, a *CorruptError where the message under the id is not an entry, and ErrNotReady where no answer came in time.
+// entry, a *CorruptError where the message under the id is not an entry, and ErrNotReady where no answer came in time. An id
+// that holds nothing but key-value deletion markers is a *CorruptError too: somebody deleted it, which "not found" would hide.
 func (s *StreamStore) Get(ctx context.Context, id string) (*Entry, error) {
 	if err := s.opened(); err != nil {
 		return nil, err
@@ -21,7 +22,7 @@ func (s *StreamStore) Get(ctx context.Context, id string) (*Entry, error) {
 	}
 	ctx, cancel := within(ctx, s.limits.request)
 	defer cancel()
-	m, err := s.first(ctx, s.prefix+id)
+	m, err := firstEntry(s.prefix+id, func(q query) (*message, error) { return s.ask(ctx, q) })
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("reading audit entry %q: %w", id, err)
@@ -35,10 +36,31 @@ func (s *StreamStore) Get(ctx context.Context, id string) (*Entry, error) {
 	return &entry, nil
 }
 
-// first returns the message of the subject with the lowest sequence, and nil where the stream's leader says there is none. Any
-// replica may answer that it has it; only the leader, that nobody has.
-func (s *StreamStore) first(ctx context.Context, subject string) (*message, error) {
-	q := query{Sequence: 1, Subject: subject}
+// firstEntry returns the subject's first message that is not a marker, its first marker where it holds nothing else, and nil
+// where it holds nothing.
+func firstEntry(subject string, ask func(query) (*message, error)) (*message, error) {
+	var marker *message
+	for q := (query{Sequence: 1, Subject: subject}); ; {
+		m, err := ask(q)
+		if err != nil {
+			return nil, err
+		}
+		if m == nil {
+			return marker, nil
+		}
+		if !m.isMarker() {
+			return m, nil
+		}
+		if marker == nil {
+			marker = m
+		}
+		q.Sequence = m.sequence + 1
+	}
+}
+
+// ask returns the message, and nil where the stream's leader says there is none. Any replica may answer that it has it; only
+// the leader, that nobody has.
+func (s *StreamStore) ask(ctx context.Context, q query) (*message, error) {
 	for {
 		m, err := s.try(ctx, q, s.askReplica)
 		if m != nil {

@@ -3,6 +3,7 @@ package auditstore
 import (
 	"context"
 	"hash/maphash"
+	"maps"
 	"slices"
 )
 
@@ -13,11 +14,14 @@ type later struct {
 	sequences map[string][]uint64
 	// suspects are messages that may be under a subject which had one before, by subject.
 	suspects map[string][]uint64
-	failed   int
+	// markers are those of the messages above that are key-value deletion markers.
+	markers map[uint64]bool
+	failed  int
 }
 
 func newLater() later {
-	return later{seed: maphash.MakeSeed(), sequences: map[string][]uint64{}, suspects: map[string][]uint64{}}
+	return later{seed: maphash.MakeSeed(), sequences: map[string][]uint64{}, suspects: map[string][]uint64{},
+		markers: map[uint64]bool{}}
 }
 
 // noter returns what a look shows every message to, which collects suspects where the stream has a surplus of messages. On the
@@ -32,6 +36,7 @@ func (l *later) noter(first, surplus bool) func(*message) {
 		if m.unreadable {
 			return
 		}
+		l.mark(m)
 		if first {
 			hash := maphash.String(l.seed, m.subject)
 			if _, again := seen[hash]; !again {
@@ -43,11 +48,17 @@ func (l *later) noter(first, surplus bool) func(*message) {
 	}
 }
 
+func (l *later) mark(m *message) {
+	if m.isMarker() {
+		l.markers[m.sequence] = true
+	}
+}
+
 // laterTries is how often the suspects are asked about before everything is looked at again.
 const laterTries = 3
 
-// hidden returns the sequences that are not entries because their id has an earlier message. The stream's count of subjects
-// proves that none is missing.
+// hidden returns the sequences that are not entries because another message of their id is: the first one that is no marker, or
+// the first one where all are. The stream's count of subjects proves that none is missing.
 func (l *later) hidden(ctx context.Context, s *StreamStore, snap snapshot) (map[uint64]bool, error) {
 	l.prune(snap)
 	if l.surplus() != snap.surplus() {
@@ -63,8 +74,11 @@ func (l *later) hidden(ctx context.Context, s *StreamStore, snap snapshot) (map[
 	clear(l.suspects)
 	hidden := map[uint64]bool{}
 	for _, sequences := range l.sequences {
-		for _, sequence := range sequences[1:] {
-			hidden[sequence] = true
+		entry := max(0, slices.IndexFunc(sequences, func(sequence uint64) bool { return !l.markers[sequence] }))
+		for i, sequence := range sequences {
+			if i != entry {
+				hidden[sequence] = true
+			}
 		}
 	}
 	return hidden, nil
@@ -82,6 +96,7 @@ func (l *later) prune(snap snapshot) {
 	for subject, sequences := range l.sequences {
 		l.set(subject, sequences, snap)
 	}
+	maps.DeleteFunc(l.markers, func(sequence uint64, _ bool) bool { return !snap.has(sequence) })
 }
 
 func (l *later) set(subject string, sequences []uint64, snap snapshot) {
@@ -108,6 +123,7 @@ func (l *later) ask(ctx context.Context, s *StreamStore, snap snapshot) error {
 		sequences := slices.Concat(l.sequences[subject], l.suspects[subject])
 		if first != nil {
 			sequences = append(sequences, first.sequence)
+			l.mark(first)
 		}
 		slices.Sort(sequences)
 		l.set(subject, slices.Compact(sequences), snap)

@@ -26,7 +26,9 @@ func (s *StreamStore) ListAll(ctx context.Context) ([]Entry, error) {
 	err = s.walk(ctx, snap, 0, false, func(m *message) {
 		at, _ := m.at()
 		entry, err := s.decode(m)
-		all = append(all, read{ref: ref{at: at, sequence: m.sequence}, subject: m.subject, entry: entry, err: err})
+		all = append(all, read{
+			ref: ref{at: at, sequence: m.sequence}, subject: m.subject, marker: m.isMarker(), entry: entry, err: err,
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listing all entries: %w", err)
@@ -51,13 +53,22 @@ func (s *StreamStore) ListAll(ctx context.Context) ([]Entry, error) {
 type read struct {
 	ref
 	subject string
+	marker  bool
 	entry   Entry
 	err     error
 }
 
-// firstOnly drops later messages of an id.
+// firstOnly keeps the first message of each id that is no marker, or the first one where all are.
 func firstOnly(all []read) []read {
-	slices.SortFunc(all, func(a, b read) int { return cmp.Compare(a.sequence, b.sequence) })
+	slices.SortFunc(all, func(a, b read) int {
+		switch {
+		case a.marker == b.marker:
+			return cmp.Compare(a.sequence, b.sequence)
+		case b.marker:
+			return -1
+		}
+		return 1
+	})
 	seen := make(map[string]struct{}, len(all))
 	return slices.DeleteFunc(all, func(r read) bool {
 		if r.subject == "" {

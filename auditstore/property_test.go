@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -18,6 +19,7 @@ type stored struct {
 	sequence uint64
 	at       time.Time
 	corrupt  bool
+	marker   bool
 }
 
 // model is the trail by brute force: all messages that are there, nothing else.
@@ -52,12 +54,16 @@ func (m *model) change() {
 	}
 }
 
-// add stores a message: native or with a source time, new or under an id that exists, whole or corrupt.
+// add stores a message: native or with a source time, new or under an id that exists, whole or corrupt, or a deletion marker.
 func (m *model) add() {
 	m.made++
 	id := fmt.Sprintf("e%d", m.made)
 	if len(m.live) > 0 && !m.noDouble && m.random.IntN(8) == 0 {
 		id = m.live[m.random.IntN(len(m.live))].id
+	}
+	if m.random.IntN(6) == 0 {
+		m.mark(id)
+		return
 	}
 	data, corrupt := body(id, "ada"), m.random.IntN(10) == 0
 	if corrupt {
@@ -68,6 +74,21 @@ func (m *model) add() {
 		source = append(source, time.Now().Add(-time.Duration(m.random.IntN(5))*time.Minute).Truncate(time.Minute))
 	}
 	m.put(id, data, corrupt, source...)
+}
+
+// mark stores what a key-value client leaves where it deletes a key.
+func (m *model) mark(id string) {
+	msg := nats.NewMsg(testSubject + "." + id)
+	msg.Header.Set("KV-Operation", "DEL")
+	ack, err := m.js.PublishMsg(m.t.Context(), msg)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	raw, err := m.stream.GetMsg(m.t.Context(), ack.Sequence)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.live = append(m.live, stored{id: id, sequence: ack.Sequence, at: raw.Time, corrupt: true, marker: true})
 }
 
 func (m *model) put(id string, data []byte, corrupt bool, source ...time.Time) {
@@ -96,11 +117,13 @@ func (m *model) remove() {
 func (m *model) entries() []stored {
 	seen := map[string]bool{}
 	var entries []stored
-	for _, message := range m.live { // in the order of sequences
-		if !seen[message.id] {
-			entries = append(entries, message)
+	for _, markers := range []bool{false, true} { // a marker has a place only where its id has no entry
+		for _, message := range m.live { // in the order of sequences
+			if message.marker == markers && !seen[message.id] {
+				entries = append(entries, message)
+				seen[message.id] = true
+			}
 		}
-		seen[message.id] = true
 	}
 	slices.SortFunc(entries, func(a, b stored) int {
 		if c := b.at.Compare(a.at); c != 0 {

@@ -165,10 +165,10 @@ func classifyStoreFailed(api *jetstream.APIError, err error) error {
 	return err
 }
 
-// compare decides a conflict by the message that is stored first: the same bytes mean that an earlier try, or an earlier call,
+// compare decides a conflict by the entry that is stored: the same bytes mean that an earlier try, or an earlier call,
 // was stored though its acknowledgement was lost. It asks the leader, because a replica may lag behind what was just refused.
 func (s *StreamStore) compare(ctx context.Context, subject string, data []byte) error {
-	stored, err := s.try(ctx, query{Sequence: 1, Subject: subject}, s.askLeader)
+	stored, err := firstEntry(subject, func(q query) (*message, error) { return s.try(ctx, q, s.askLeader) })
 	switch {
 	case err != nil:
 		return err
@@ -177,6 +177,8 @@ func (s *StreamStore) compare(ctx context.Context, subject string, data []byte) 
 		return errConflicting
 	case bytes.Equal(stored.data, data):
 		return nil
+	case stored.isMarker():
+		return fmt.Errorf("%w: sequence %d holds %w", ErrConflict, stored.sequence, errMarker)
 	}
 	return fmt.Errorf("%w: sequence %d holds other content", ErrConflict, stored.sequence)
 }
