@@ -1,0 +1,312 @@
+package handover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
+	"github.com/osapi-io/auditstream-operator/internal/migrate"
+	"github.com/osapi-io/auditstream-operator/internal/natstest"
+)
+
+const (
+	testTimeout = 90 * time.Second
+	bucketName  = "audit-log"
+	streamName  = "AUDIT"
+)
+
+// fixture is a lone server or a cluster with buckets and an audit stream, and does what the controller does around a
+// hand-over.
+type fixture struct {
+	t        *testing.T
+	ctx      context.Context
+	url      string
+	replicas int
+	js       jetstream.JetStream
+	spec     v1alpha1.AuditStreamSpec
+	saved    map[string]migrate.Checkpoint
+}
+
+func newFixture(t *testing.T, change ...func(*v1alpha1.AuditStreamSpec)) *fixture {
+	t.Helper()
+	return start(t, 1, natstest.Run(t).URL(), change...)
+}
+
+func newCluster(t *testing.T, change ...func(*v1alpha1.AuditStreamSpec)) *fixture {
+	t.Helper()
+	var urls []string
+	for _, s := range natstest.RunCluster(t) {
+		urls = append(urls, s.URL())
+	}
+	return start(t, 3, strings.Join(urls, ","), change...)
+}
+
+func start(t *testing.T, replicas int, url string, change ...func(*v1alpha1.AuditStreamSpec)) *fixture {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	t.Cleanup(cancel)
+	f := &fixture{
+		t: t, ctx: ctx, url: url, replicas: replicas, saved: map[string]migrate.Checkpoint{},
+		spec: v1alpha1.AuditStreamSpec{Stream: streamName, Subject: "audit", Replicas: int32(replicas)},
+	}
+	for _, c := range change {
+		c(&f.spec)
+	}
+	f.js = f.connect()
+	if _, err := f.js.CreateStream(ctx, f.build(nil)); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func (f *fixture) connect() jetstream.JetStream {
+	f.t.Helper()
+	nc, err := nats.Connect(f.url, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return js
+}
+
+// build is the configuration that the controller declares for the stream, given its live metadata.
+func (f *fixture) build(metadata map[string]string) jetstream.StreamConfig {
+	f.t.Helper()
+	cfg, err := jsbuilder.Build(&f.spec, "payments", "api-audit", "uid-1/payments/api-audit")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return jsbuilder.WithRedirects(cfg, jsbuilder.Redirects(metadata))
+}
+
+// bucket makes a legacy bucket and returns a legacy handle to it, of a connection of its own.
+func (f *fixture) bucket(change ...func(*jetstream.KeyValueConfig)) jetstream.KeyValue {
+	f.t.Helper()
+	cfg := jetstream.KeyValueConfig{Bucket: bucketName, History: 1, TTL: 720 * time.Hour, Replicas: f.replicas}
+	for _, c := range change {
+		c(&cfg)
+	}
+	kv, err := f.connect().CreateKeyValue(f.ctx, cfg)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return kv
+}
+
+func named(name string) func(*jetstream.KeyValueConfig) {
+	return func(c *jetstream.KeyValueConfig) { c.Bucket = name }
+}
+
+func entry(id string) []byte { return fmt.Appendf(nil, `{"id":%q,"user":"alice"}`, id) }
+
+func (f *fixture) put(kv jetstream.KeyValue, keys ...string) {
+	f.t.Helper()
+	for _, key := range keys {
+		if _, err := kv.Put(f.ctx, key, entry(key)); err != nil {
+			f.t.Fatalf("putting %s: %v", key, err)
+		}
+	}
+}
+
+// copy runs the copy of a bucket as far as through, or until it has caught up, and stores the checkpoint with the data.
+func (f *fixture) copy(ctx context.Context, bucket string, through uint64) (migrate.Checkpoint, error) {
+	job := migrate.Job{
+		JetStream: f.js, Bucket: bucket, Stream: f.spec.Stream, Subject: f.spec.Subject,
+		Resume: f.saved[bucket], Through: through, UntilCaughtUp: true,
+		Save: func(ctx context.Context, c migrate.Checkpoint) error { return f.save(ctx, bucket, c) },
+	}
+	reached, err := job.Run(ctx)
+	f.saved[bucket] = reached
+	return reached, err
+}
+
+func (f *fixture) mustCopy(bucket string) migrate.Checkpoint {
+	f.t.Helper()
+	reached, err := f.copy(f.ctx, bucket, 0)
+	if err != nil {
+		f.t.Fatalf("copying bucket %s: %v", bucket, err)
+	}
+	return reached
+}
+
+func (f *fixture) save(ctx context.Context, bucket string, c migrate.Checkpoint) error {
+	text, err := c.Encode()
+	if err != nil {
+		return err
+	}
+	return f.change(ctx, func(metadata map[string]string) { metadata[jsbuilder.MetadataMigrationPrefix+bucket] = text })
+}
+
+// change changes the stream's metadata, and what follows from it, in one update.
+func (f *fixture) change(ctx context.Context, change func(metadata map[string]string)) error {
+	live, err := f.live(ctx, f.spec.Stream)
+	if err != nil {
+		return err
+	}
+	have := live.Config
+	have.Metadata = maps.Clone(have.Metadata)
+	change(have.Metadata)
+	_, err = f.js.UpdateStream(ctx, jsbuilder.Merge(f.build(have.Metadata), have))
+	return err
+}
+
+func (f *fixture) open(ctx context.Context, bucket string) error {
+	return f.change(ctx, func(metadata map[string]string) {
+		metadata[jsbuilder.MetadataRedirectPrefix+bucket] = time.Now().UTC().Format(time.RFC3339)
+	})
+}
+
+func (f *fixture) closeStream(bucket string) {
+	f.t.Helper()
+	err := f.change(f.ctx, func(metadata map[string]string) { delete(metadata, jsbuilder.MetadataRedirectPrefix+bucket) })
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *fixture) handOver(bucket string) *HandOver {
+	return &HandOver{
+		Streams: &streams{js: f.js}, JetStream: f.js, Bucket: bucket, Stream: f.spec.Stream,
+		Drain: func(ctx context.Context, through uint64) (migrate.Checkpoint, error) {
+			return f.copy(ctx, bucket, through)
+		},
+		Open: func(ctx context.Context, _ migrate.Checkpoint) error { return f.open(ctx, bucket) },
+	}
+}
+
+func (f *fixture) mustRedirect(bucket string) Result {
+	f.t.Helper()
+	result, err := f.handOver(bucket).Redirect(f.ctx)
+	if err != nil {
+		f.t.Fatalf("Redirect: %v", err)
+	}
+	f.wantState(bucket, Fenced, true)
+	return result
+}
+
+func (f *fixture) live(ctx context.Context, name string) (*jetstream.StreamInfo, error) {
+	stream, err := f.js.Stream(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return stream.CachedInfo(), nil
+}
+
+func (f *fixture) info(name string) *jetstream.StreamInfo {
+	f.t.Helper()
+	info, err := f.live(f.ctx, name)
+	if err != nil {
+		f.t.Fatalf("looking at %s: %v", name, err)
+	}
+	return info
+}
+
+// wantState checks where the bucket stands, and whether the stream is open for it.
+func (f *fixture) wantState(bucket string, want State, open bool) {
+	f.t.Helper()
+	if got := Observe(f.info("KV_"+bucket), bucket, f.spec.Stream); got.State != want {
+		f.t.Errorf("bucket %s is %+v, want state %d", bucket, got, want)
+	}
+	target := f.info(f.spec.Stream)
+	if Opened(target, bucket) != open || claimed(target, bucket) != open {
+		f.t.Errorf("stream open for bucket %s: %t (claimed %t), want %t", bucket, Opened(target, bucket), claimed(target, bucket), open)
+	}
+}
+
+// stored counts the messages of the stream by the id of their entry.
+func (f *fixture) stored() map[string]int {
+	f.t.Helper()
+	stream, err := f.js.Stream(f.ctx, f.spec.Stream)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	info, err := stream.Info(f.ctx, jetstream.WithSubjectFilter(">"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ids := map[string]int{}
+	for subject, n := range info.State.Subjects {
+		id, found := strings.CutPrefix(subject, f.spec.Subject+".")
+		if !found {
+			f.t.Errorf("the stream holds a message under %s", subject)
+		}
+		ids[id] += int(n)
+	}
+	return ids
+}
+
+func (f *fixture) wantStored(keys ...string) {
+	f.t.Helper()
+	ids := f.stored()
+	for _, key := range keys {
+		if ids[key] != 1 {
+			f.t.Errorf("the stream holds entry %s %d times, want once", key, ids[key])
+		}
+	}
+	if len(ids) != len(keys) {
+		f.t.Errorf("the stream holds %d entries, want %d", len(ids), len(keys))
+	}
+}
+
+var errDead = errors.New("the operator was killed")
+
+// streams passes requests on, until the operator is killed: what was asked for before stays, what comes after fails.
+type streams struct {
+	js   jetstream.JetStream
+	dead atomic.Bool
+	// asked is told each update before it is sent, answered after that. An error is what the caller gets.
+	asked, answered func(cfg *jetstream.StreamConfig) error
+}
+
+func (s *streams) Stream(ctx context.Context, name string) (*jetstream.StreamInfo, error) {
+	if s.dead.Load() {
+		return nil, errDead
+	}
+	stream, err := s.js.Stream(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return stream.CachedInfo(), nil
+}
+
+func (s *streams) UpdateStream(ctx context.Context, cfg jetstream.StreamConfig) (*jetstream.StreamInfo, error) {
+	if s.dead.Load() {
+		return nil, errDead
+	}
+	if s.asked != nil {
+		if err := s.asked(&cfg); err != nil {
+			return nil, err
+		}
+	}
+	stream, err := s.js.UpdateStream(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if s.answered != nil {
+		if err := s.answered(&cfg); err != nil {
+			return nil, err
+		}
+	}
+	return stream.CachedInfo(), nil
+}
+
+func (s *streams) DeleteStream(ctx context.Context, name string) error {
+	if s.dead.Load() {
+		return errDead
+	}
+	return s.js.DeleteStream(ctx, name)
+}

@@ -1,0 +1,208 @@
+package handover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
+	"github.com/osapi-io/auditstream-operator/internal/migrate"
+)
+
+const (
+	// defaultLimit is HandOver.Limit when it is 0.
+	defaultLimit = 10 * time.Second
+	// returnTimeout bounds the attempt to give the subjects back after a failure.
+	returnTimeout = 5 * time.Second
+)
+
+// Streams reads and changes streams. Its requests bound themselves.
+type Streams interface {
+	Stream(ctx context.Context, name string) (*jetstream.StreamInfo, error)
+	UpdateStream(ctx context.Context, cfg jetstream.StreamConfig) (*jetstream.StreamInfo, error)
+	DeleteStream(ctx context.Context, name string) error
+}
+
+// HandOver hands the subjects of one bucket over. Only one method should run at a time for a bucket; two operators that
+// race disturb each other, and the next pass finishes, but they lose nothing.
+type HandOver struct {
+	Streams Streams
+	// JetStream publishes the mark. It must reach the bucket.
+	JetStream jetstream.JetStream
+	Bucket    string
+	// Stream is the audit stream.
+	Stream string
+	// Drain copies everything up to the sequence through of the bucket's backing stream. Redirect alone uses it, and Open.
+	Drain func(ctx context.Context, through uint64) (migrate.Checkpoint, error)
+	// Open has the audit stream take the bucket's subjects, by one update.
+	Open func(ctx context.Context, reached migrate.Checkpoint) error
+	// Limit is how long writers may be kept waiting before the subjects are given back; 0 is 10 seconds.
+	Limit time.Duration
+	// Now is the clock, time.Now when nil.
+	Now func() time.Time
+}
+
+// Result is what Redirect did.
+type Result struct {
+	// Opened is whether this call opened the stream. It is false where the stream was open before.
+	Opened bool
+	// Gap is how long nobody took what was put into the bucket: from before the fence was asked for to after the stream
+	// was open. Where an earlier pass had set the fence (Resumed) it is the part that this call took.
+	Gap     time.Duration
+	Resumed bool
+	// Mark is the sequence of the mark in the backing stream: the bucket took everything below it, and what is above it
+	// came by a server that did not know of the fence yet, and is for the copy that goes on.
+	Mark uint64
+	// Checkpoint is what the drain has reached.
+	Checkpoint migrate.Checkpoint
+
+	fenced time.Time
+}
+
+// Redirect hands the bucket's subjects to the stream. It should be called once the first complete copy is through and
+// the copy has caught up, so that little is left to drain while writers wait. Where the stream has them already, it only
+// makes sure that the bucket is fenced.
+//
+// It returns a *RefusedError where the bucket cannot be handed over, before anything is changed, and jetstream.ErrStreamNotFound
+// where the bucket or the stream does not exist. On any later failure it gives the subjects back, unless the stream has
+// them by then, so that writers do not wait for the next pass; ErrStillFenced says that this failed too. ErrNotClean is
+// among those failures.
+func (h *HandOver) Redirect(ctx context.Context) (Result, error) {
+	var result Result
+	target, err := h.Streams.Stream(ctx, h.Stream)
+	if err != nil {
+		return result, err
+	}
+	open := Opened(target, h.Bucket)
+	_, seen, err := h.observe(ctx)
+	switch {
+	case open && errors.Is(err, jetstream.ErrStreamNotFound):
+		return result, nil // The bucket was deleted after it was redirected.
+	case err != nil:
+		return result, err
+	case open && seen.State != Own:
+		return result, nil
+	}
+	if err := h.ready(ctx, seen); err != nil {
+		return result, err
+	}
+	limited, cancel := h.limited(ctx)
+	defer cancel()
+	if open {
+		// Both take what is put: what the bucket took meanwhile is for the copy that goes on.
+		_, _, err := h.fence(limited)
+		return result, err
+	}
+	if err := h.undo(ctx, h.handOver(limited, &result)); err != nil {
+		return result, fmt.Errorf("redirecting bucket %s to stream %s: %w", h.Bucket, h.Stream, err)
+	}
+	result.Opened, result.Gap = true, h.now().Sub(result.fenced)
+	return result, nil
+}
+
+func (h *HandOver) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	limit := h.Limit
+	if limit == 0 {
+		limit = defaultLimit
+	}
+	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w: more than %s", errTooSlow, limit))
+}
+
+func (h *HandOver) handOver(ctx context.Context, result *Result) (err error) {
+	defer func() {
+		if err != nil && ctx.Err() != nil {
+			err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+		}
+	}()
+	if result.fenced, result.Resumed, err = h.fence(ctx); err != nil {
+		return err
+	}
+	mark, err := h.mark(ctx)
+	if err != nil {
+		return err
+	}
+	result.Mark = mark.sequence
+	if result.Checkpoint, err = h.Drain(ctx, mark.sequence); err != nil {
+		return fmt.Errorf("copying what the bucket had taken: %w", err)
+	}
+	if reached := result.Checkpoint.LastSequence; reached < mark.sequence {
+		return fmt.Errorf("copying what the bucket had taken ended at sequence %d, before %d", reached, mark.sequence)
+	}
+	if err := clean(&result.Checkpoint); err != nil {
+		return err
+	}
+	err = h.Open(ctx, result.Checkpoint)
+	switch {
+	case err == nil:
+		return nil
+	case isOverlap(err):
+		// Somebody gave them back meanwhile, so it is no conflict that lasts, and must not be taken for one.
+		return fmt.Errorf("giving the subjects to the stream, while somebody gave them back to the bucket: %v", err) //nolint:errorlint // See above.
+	}
+	return fmt.Errorf("giving the subjects to the stream: %w", err)
+}
+
+// clean says whether everything that the checkpoint covers is in the stream.
+func clean(c *migrate.Checkpoint) error {
+	if c.Complete() && c.Invalid == 0 && c.Mismatched == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %d values that are not entries %q, %d entries that differ %q (complete copy: %t)",
+		ErrNotClean, c.Invalid, c.InvalidKeys, c.Mismatched, c.MismatchedKeys, c.Complete())
+}
+
+func (h *HandOver) observe(ctx context.Context) (*jetstream.StreamInfo, Observation, error) {
+	live, err := h.Streams.Stream(ctx, migrate.StreamName(h.Bucket))
+	if err != nil {
+		return nil, Observation{}, err
+	}
+	return live, Observe(live, h.Bucket, h.Stream), nil
+}
+
+// ready says whether the bucket can be fenced, before anything is changed.
+func (h *HandOver) ready(ctx context.Context, seen Observation) error {
+	switch seen.State {
+	case Own:
+		return h.probe(ctx)
+	case Fenced:
+		return nil
+	}
+	return &RefusedError{Bucket: h.Bucket, Reason: seen.Reason}
+}
+
+// fence takes the bucket's subjects from it, and says when, and whether an earlier pass has done so. It reads the configuration right
+// before it changes it: an update replaces all of it, and would undo what somebody else has changed meanwhile.
+func (h *HandOver) fence(ctx context.Context) (at time.Time, already bool, err error) {
+	live, seen, err := h.observe(ctx)
+	switch {
+	case err != nil:
+		return at, false, err
+	case seen.State == Fenced:
+		return h.now(), true, nil
+	case seen.State != Own:
+		return at, false, &RefusedError{Bucket: h.Bucket, Reason: seen.Reason}
+	}
+	cfg := live.Config
+	cfg.Subjects = []string{FenceSubject(h.Bucket)}
+	cfg.Metadata = maps.Clone(cfg.Metadata)
+	if cfg.Metadata == nil {
+		cfg.Metadata = map[string]string{}
+	}
+	cfg.Metadata[jsbuilder.MetadataRedirectedTo] = h.Stream
+	at = h.now()
+	if _, err := h.Streams.UpdateStream(ctx, cfg); err != nil {
+		return at, false, fmt.Errorf("taking the subjects from the bucket: %w", err)
+	}
+	return at, false, nil
+}
+
+func (h *HandOver) now() time.Time {
+	if h.Now == nil {
+		return time.Now()
+	}
+	return h.Now()
+}

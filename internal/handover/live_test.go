@@ -1,0 +1,148 @@
+package handover
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// writers are legacy writers that nobody redeploys: each puts one key after the other, and goes on when a put fails.
+type writers struct {
+	f      *fixture
+	stop   context.CancelFunc
+	group  sync.WaitGroup
+	mu     sync.Mutex
+	acked  map[string]bool
+	failed map[string]error
+	change chan struct{} // closed, and made anew, when a put was acknowledged
+}
+
+func (f *fixture) write(n int, bucket string) *writers {
+	f.t.Helper()
+	ctx, stop := context.WithCancel(f.ctx)
+	w := &writers{f: f, stop: stop, acked: map[string]bool{}, failed: map[string]error{}, change: make(chan struct{})}
+	f.t.Cleanup(func() { stop(); w.group.Wait() })
+	for i := range n {
+		kv, err := f.connect().KeyValue(ctx, bucket)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		w.group.Go(func() { w.run(ctx, kv, i) })
+	}
+	return w
+}
+
+func (w *writers) run(ctx context.Context, kv jetstream.KeyValue, writer int) {
+	pause := time.NewTicker(4 * time.Millisecond)
+	defer pause.Stop()
+	for i := 0; ctx.Err() == nil; i++ {
+		key := fmt.Sprintf("w%02d-%06d", writer, i)
+		// The put is not ended with the test, so that its outcome is known.
+		putCtx, cancel := context.WithTimeout(w.f.ctx, 5*time.Second)
+		_, err := kv.Put(putCtx, key, entry(key))
+		cancel()
+		w.mu.Lock()
+		if err != nil {
+			w.failed[key] = err
+		} else {
+			w.acked[key] = true
+			close(w.change)
+			w.change = make(chan struct{})
+		}
+		w.mu.Unlock()
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// await waits for n more acknowledged puts.
+func (w *writers) await(n int) {
+	w.f.t.Helper()
+	w.mu.Lock()
+	goal := len(w.acked) + n
+	for len(w.acked) < goal {
+		change := w.change
+		w.mu.Unlock()
+		select {
+		case <-change:
+		case <-w.f.ctx.Done():
+			w.f.t.Fatalf("waited for %d more acknowledged puts", n)
+		}
+		w.mu.Lock()
+	}
+	w.mu.Unlock()
+}
+
+// check stops the writers, copies what the bucket may still hold, and compares what was acknowledged with the stream.
+func (w *writers) check(bucket string, before ...string) {
+	t := w.f.t
+	t.Helper()
+	w.stop()
+	w.group.Wait()
+	if reached := w.f.mustCopy(bucket); reached.Mismatched != 0 || reached.Invalid != 0 {
+		t.Errorf("after the hand-over: %+v", reached.Counts)
+	}
+	ids := w.f.stored()
+	for _, key := range before {
+		w.acked[key] = true
+	}
+	missing, doubled, foreign := 0, 0, 0
+	for key := range w.acked {
+		if ids[key] == 0 {
+			missing++
+		}
+	}
+	for key, n := range ids {
+		if n > 1 {
+			doubled++
+		}
+		// A put that failed may have been stored all the same.
+		if _, failed := w.failed[key]; !failed && !w.acked[key] {
+			foreign++
+		}
+	}
+	if missing+doubled+foreign != 0 {
+		t.Errorf("of %d acknowledged puts %d are missing; %d entries are doubled, %d were never put", len(w.acked), missing, doubled, foreign)
+	}
+	kinds := map[string]int{}
+	for _, err := range w.failed {
+		kinds[err.Error()]++
+	}
+	t.Logf("%d puts acknowledged, %d failed: %v", len(w.acked), len(w.failed), kinds)
+}
+
+// TestRedirectUnderWriters is the cut-over as it happens on the day.
+func TestRedirectUnderWriters(t *testing.T) {
+	for name, start := range map[string]func(*testing.T) *fixture{
+		"R1": func(t *testing.T) *fixture { return newFixture(t) },
+		"R3": func(t *testing.T) *fixture { return newCluster(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t)
+			kv := f.bucket()
+			f.put(kv, "old-1", "old-2")
+			w := f.write(16, bucketName)
+			w.await(200)
+			f.mustCopy(bucketName)
+			result := f.mustRedirect(bucketName)
+			if !result.Opened || result.Resumed || result.Mark == 0 || result.Checkpoint.LastSequence < result.Mark {
+				t.Errorf("Redirect: %+v", result)
+			}
+			t.Logf("gap from fence to open: %s", result.Gap.Round(100*time.Microsecond))
+			w.await(500)
+			if last := f.info("KV_" + bucketName).State.LastSeq; last != result.Mark {
+				t.Logf("%d messages came after the mark", last-result.Mark)
+			}
+			w.check(bucketName, "old-1", "old-2")
+			if again := f.mustRedirect(bucketName); again.Opened {
+				t.Error("a second Redirect opened the stream again")
+			}
+		})
+	}
+}
