@@ -34,6 +34,12 @@ type AuditStreamStatus struct {
 	// +optional
 	Stream *StreamState `json:"stream,omitempty"`
 
+	// migrationProgress is the Migrated condition as kubectl get prints it: True, False or, while entries are being copied,
+	// the part of all entries that has been dealt with, from 0% to 99%. Absent without a migration.
+	// +optional
+	// +kubebuilder:validation:MaxLength=16
+	MigrationProgress string `json:"migrationProgress,omitempty"`
+
 	// migration is how far each bucket of spec.migrateFrom has been moved.
 	// +optional
 	// +listType=map
@@ -74,7 +80,7 @@ type StreamState struct {
 }
 
 // MigrationPhase is where the migration of a bucket stands.
-// +kubebuilder:validation:Enum=Waiting;Copying;Complete;Mismatched;DryRun
+// +kubebuilder:validation:Enum=Waiting;Copying;Complete;Mismatched;DryRun;Redirected;Deleted
 type MigrationPhase string
 
 const (
@@ -88,6 +94,10 @@ const (
 	MigrationMismatched MigrationPhase = "Mismatched"
 	// MigrationDryRun: the bucket was read and nothing was copied.
 	MigrationDryRun MigrationPhase = "DryRun"
+	// MigrationRedirected: every live entry of the bucket is in the stream, which has the bucket's subjects now.
+	MigrationRedirected MigrationPhase = "Redirected"
+	// MigrationDeleted: every live entry of the bucket is in the stream, and the bucket is gone.
+	MigrationDeleted MigrationPhase = "Deleted"
 )
 
 // BucketMigration is how far one bucket has been moved. Once the copy is through, total is the sum of migrated,
@@ -99,7 +109,7 @@ type BucketMigration struct {
 	// +kubebuilder:validation:MaxLength=252
 	Bucket string `json:"bucket,omitempty"`
 
-	// phase is Waiting, Copying, Complete, Mismatched or DryRun.
+	// phase is Waiting, Copying, Complete, Mismatched, DryRun, Redirected or Deleted.
 	// +optional
 	Phase MigrationPhase `json:"phase,omitempty"`
 
@@ -107,6 +117,10 @@ type BucketMigration struct {
 	// is under way it is an estimate.
 	// +optional
 	Total int64 `json:"total"`
+
+	// remaining is the number of entries that are still to be dealt with: total less all the others.
+	// +optional
+	Remaining int64 `json:"remaining"`
 
 	// migrated is the number of entries that the operator has copied, or in a dry run would copy.
 	// +optional
@@ -155,8 +169,54 @@ type BucketMigration struct {
 	// +optional
 	CompletionTime *metav1.Time `json:"completionTime,omitempty"`
 
-	// digest is the order-independent SHA-256 digest of the entries that were copied or already present, in hex.
+	// entriesPerSecond is how many entries a second the copy has dealt with since it was begun or resumed. Present only
+	// while the first copy runs.
+	// +optional
+	EntriesPerSecond int64 `json:"entriesPerSecond,omitempty"`
+
+	// estimatedCompletionTime is when the first copy will be through if it goes on at this rate. Present only while it
+	// runs.
+	// +optional
+	EstimatedCompletionTime *metav1.Time `json:"estimatedCompletionTime,omitempty"`
+
+	// digest is the order-independent SHA-256 digest of the bucket's entries that were copied or already present, in hex:
+	// the sum modulo 2^256 of the SHA-256 of each entry's key, after its length in eight bytes, and its value.
 	// +optional
 	// +kubebuilder:validation:MaxLength=128
 	Digest string `json:"digest,omitempty"`
+
+	// verification is what the comparison of bucket and stream found when it was last made: before Migrated becomes True,
+	// and before the bucket is redirected or deleted.
+	// +optional
+	Verification *Verification `json:"verification,omitempty"`
+}
+
+// Verification compares the entries of a bucket with what was read back from the stream. Entries that the stream's
+// retention has removed meanwhile are on neither side.
+type Verification struct {
+	// time is when the comparison was made.
+	// +required
+	Time metav1.Time `json:"time,omitzero"`
+
+	// lastSequence is the sequence of the bucket's backing stream up to which entries were compared.
+	// +optional
+	LastSequence int64 `json:"lastSequence"`
+
+	// bucketEntries is the number of entries of the bucket.
+	// +optional
+	BucketEntries int64 `json:"bucketEntries"`
+
+	// bucketDigest is the digest of the entries of the bucket, as in digest.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	BucketDigest string `json:"bucketDigest,omitempty"`
+
+	// streamEntries is the number of these entries that the stream holds.
+	// +optional
+	StreamEntries int64 `json:"streamEntries"`
+
+	// streamDigest is the digest of these entries as the stream holds them.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	StreamDigest string `json:"streamDigest,omitempty"`
 }

@@ -103,6 +103,7 @@ const (
 // +kubebuilder:validation:XValidation:rule="!has(self.connection)",message="connection is not available in this release: leave it out, and the operator's default connection is used"
 // +kubebuilder:validation:XValidation:rule="!(self.retentionLock == 'Compliance' && self.deletionPolicy == 'Delete')",message="deletionPolicy: Delete is refused while retentionLock is Compliance: use deletionPolicy: Retain"
 // +kubebuilder:validation:XValidation:rule="!(self.retentionLock == 'Compliance' && self.protection == 'None')",message="retentionLock: Compliance needs protection: AppendOnly, otherwise entries could be deleted before their time"
+// +kubebuilder:validation:XValidation:rule="self.retentionLock != 'Compliance' || !has(self.migrateFrom) || self.migrateFrom.all(m, m.afterMigration != 'Delete')",message="afterMigration: Delete is refused while retentionLock is Compliance: use Retain or Redirect"
 // +kubebuilder:validation:XValidation:rule="oldSelf.retentionLock != 'Compliance' || !(oldSelf.whenFull == 'RejectNew' && self.whenFull == 'DropOldest')",message="whenFull cannot go from RejectNew to DropOldest while retentionLock is Compliance: entries could be dropped before their time"
 // +kubebuilder:validation:XValidation:rule="oldSelf.retentionLock != 'Compliance' || !has(self.maxBytes) || (has(oldSelf.maxBytes) && quantity(string(self.maxBytes)).compareTo(quantity(string(oldSelf.maxBytes))) >= 0)",message="maxBytes can only grow while retentionLock is Compliance: give the old value or a larger one, or leave the field out for no limit"
 // +kubebuilder:validation:XValidation:rule="oldSelf.retentionLock != 'Compliance' || !has(self.maxAge) || (has(oldSelf.maxAge) && (self.maxAge.matches('[dwy]$') ? timestamp(int(self.maxAge.substring(0, self.maxAge.size() - 1)) * (self.maxAge.endsWith('d') ? 86400 : self.maxAge.endsWith('w') ? 604800 : 31536000)) : timestamp(0) + duration(self.maxAge)) >= (oldSelf.maxAge.matches('[dwy]$') ? timestamp(int(oldSelf.maxAge.substring(0, oldSelf.maxAge.size() - 1)) * (oldSelf.maxAge.endsWith('d') ? 86400 : oldSelf.maxAge.endsWith('w') ? 604800 : 31536000)) : timestamp(0) + duration(oldSelf.maxAge)))",message="maxAge can only grow while retentionLock is Compliance: give the old value or a longer one, or leave the field out to keep entries for ever"
@@ -285,11 +286,13 @@ type MigrationSource struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9_-]+$')",message="bucket must be a NATS key-value bucket name: letters, digits, _ and - only"
 	Bucket string `json:"bucket,omitempty"`
 
-	// afterMigration is what becomes of the bucket once its entries are in the stream: Retain (the default) leaves it as
-	// it is and goes on following it. Redirect and Delete are not available in this release and refused.
+	// afterMigration is what becomes of the bucket once its entries are in the stream and verified. Retain (the default)
+	// leaves it as it is and goes on following it. Redirect hands its subjects to the stream, so that what legacy writers
+	// put lands there, and keeps the bucket for legacy readers; Retain gives the subjects back. Delete deletes the bucket,
+	// which is refused while retentionLock is Compliance. Neither happens while the bucket holds a value that is not an
+	// entry, or one that differs from the stream's.
 	// +optional
 	// +kubebuilder:default=Retain
-	// +kubebuilder:validation:XValidation:rule="self == 'Retain'",message="afterMigration: Redirect and Delete are not available in this release: use Retain"
 	AfterMigration AfterMigration `json:"afterMigration,omitempty"`
 
 	// dryRun counts, when true, in status what would be copied, what has expired and what is invalid, and copies
@@ -307,7 +310,7 @@ type MigrationSource struct {
 // +kubebuilder:printcolumn:name="Stream",type=string,JSONPath=`.spec.stream`
 // +kubebuilder:printcolumn:name="Subject",type=string,JSONPath=`.spec.subject`
 // +kubebuilder:printcolumn:name="Max Age",type=string,JSONPath=`.spec.maxAge`
-// +kubebuilder:printcolumn:name="Migrated",type=string,JSONPath=`.status.conditions[?(@.type=="Migrated")].status`
+// +kubebuilder:printcolumn:name="Migrated",type=string,JSONPath=`.status.migrationProgress`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

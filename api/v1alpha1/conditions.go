@@ -52,6 +52,27 @@ const (
 	// overwritten. Decide which one is right; status.migration names the keys.
 	ReasonEntryMismatch = "EntryMismatch"
 
+	// ReasonBucketConflict: another AuditStream moves the bucket, or its subjects were handed to another stream. Take the
+	// bucket out of one of the two; the message names the other.
+	ReasonBucketConflict = "BucketConflict"
+
+	// ReasonHandingOver: wait; the entries are in the stream, and what spec.migrateFrom.afterMigration asks for is being
+	// done.
+	ReasonHandingOver = "HandingOver"
+
+	// ReasonHandOverRefused: what spec.migrateFrom.afterMigration asks for cannot be done with this bucket; the message says
+	// why. Mend that, or set afterMigration to Retain.
+	ReasonHandOverRefused = "HandOverRefused"
+
+	// ReasonBucketRedirected: nothing to do; what legacy writers put into the bucket lands in the stream now.
+	ReasonBucketRedirected = "BucketRedirected"
+
+	// ReasonBucketReturned: nothing to do; the bucket has its subjects back, and what is put lands there again.
+	ReasonBucketReturned = "BucketReturned"
+
+	// ReasonBucketDeleted: nothing to do; the bucket was deleted after its entries were verified in the stream.
+	ReasonBucketDeleted = "BucketDeleted"
+
 	// ReasonVerificationFailed: the stream took every entry of a bucket and does not hold them as they were; the message
 	// names one. Find out who changes the stream. The bucket is untouched; the operator looks again at the next resync.
 	ReasonVerificationFailed = "VerificationFailed"

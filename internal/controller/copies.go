@@ -39,6 +39,8 @@ type copyParams struct {
 	subject string
 	maxAge  time.Duration
 	dryRun  bool
+	// handOver is what is to become of the bucket once it has been copied; empty is nothing, or nothing now.
+	handOver v1alpha1.AfterMigration
 }
 
 // copyJob is a copy to be made.
@@ -48,6 +50,9 @@ type copyJob struct {
 	created time.Time
 	// explain classifies an error of the run.
 	explain func(error) error
+	// handOver does what kind says once the bucket has been copied, and returns how far the copy is then.
+	handOver func(context.Context, migrate.Checkpoint) (migrate.Checkpoint, error)
+	kind     v1alpha1.AfterMigration
 }
 
 // copyRun is a copy that runs, or how the last one ended.
@@ -57,41 +62,61 @@ type copyRun struct {
 	running bool
 	reached migrate.Checkpoint
 	err     error
+	// began is when the run got its turn, done how many entries had been dealt with before, pace what follows from them.
+	began time.Time
+	done  int64
+	pace  pace
+}
+
+// loggedTo is the last value of a bucket that was logged because it is not an entry.
+type loggedTo struct {
+	created  time.Time
+	sequence uint64
 }
 
 // copies runs the copies of all resources beside their reconciles. It is safe for concurrent use.
 type copies struct {
 	wake  func(types.NamespacedName)
+	now   func() time.Time
 	slots chan struct{}
 
+	group   sync.WaitGroup
 	mu      sync.Mutex
 	ctx     context.Context
 	runs    map[copyID]*copyRun
 	follows map[copyID]func()
+	// logged outlives the runs: a value is logged once in the life of the process.
+	logged map[copyID]loggedTo
 }
 
-func newCopies(wake func(types.NamespacedName)) *copies {
+func newCopies(wake func(types.NamespacedName), now func() time.Time) *copies {
 	return &copies{
 		wake:    wake,
+		now:     now,
 		slots:   make(chan struct{}, maxCopies),
 		runs:    map[copyID]*copyRun{},
 		follows: map[copyID]func(){},
+		logged:  map[copyID]loggedTo{},
 	}
 }
 
-// Start implements manager.Runnable: copies run while the manager leads.
+// Start implements manager.Runnable: copies run while the manager leads. It returns once they have ended, so that a bucket
+// in the middle of a hand-over gets its subjects back.
 func (c *copies) Start(ctx context.Context) error {
 	c.mu.Lock()
 	c.ctx = ctx
 	c.mu.Unlock()
 	<-ctx.Done()
+	c.mu.Lock()   // none begins from here on
+	c.mu.Unlock() //nolint:staticcheck // See above.
+	c.group.Wait()
 	return nil
 }
 
 // ensure begins a copy where the bucket holds what neither the stored checkpoint nor the last run covers, and returns
 // how far the copy is. It returns the error of a run that has failed, once; the next call begins another.
 func (c *copies) ensure(id copyID, job copyJob, stored migrate.Checkpoint, bucket *jetstream.StreamInfo) (migrate.Checkpoint, error) {
-	params := copyParams{created: job.created, stream: job.Stream, subject: job.Subject, maxAge: job.MaxAge, dryRun: job.DryRun}
+	params := copyParams{created: job.created, stream: job.Stream, subject: job.Subject, maxAge: job.MaxAge, dryRun: job.DryRun, handOver: job.kind}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	run := c.runs[id]
@@ -110,14 +135,57 @@ func (c *copies) ensure(id copyID, job copyJob, stored migrate.Checkpoint, bucke
 	case params.dryRun:
 		stored = migrate.Checkpoint{}
 	}
-	if stored.Complete() && stored.Matches(bucket.Created, bucket.State.LastSeq) && stored.LastSequence == bucket.State.LastSeq {
+	if job.handOver == nil && stored.Complete() && stored.Matches(bucket.Created, bucket.State.LastSeq) && stored.LastSequence == bucket.State.LastSeq {
 		return stored, nil
 	}
 	if c.ctx == nil || c.ctx.Err() != nil {
 		return stored, errStopped
 	}
+	stored = c.beginning(stored, bucket)
 	c.start(id, job, params, stored)
 	return stored, nil
+}
+
+// beginning is what a run goes on from: a checkpoint of the bucket as it is now, if only to say when the run began. One
+// that speaks of another bucket of the name would claim that this one has been copied.
+func (c *copies) beginning(stored migrate.Checkpoint, bucket *jetstream.StreamInfo) migrate.Checkpoint {
+	if stored.Created.Equal(bucket.Created) {
+		return stored
+	}
+	return migrate.Checkpoint{
+		Created: bucket.Created, StartTime: c.now(),
+		Counts: migrate.Counts{Total: int64(bucket.State.Msgs)}, // the copy finds out which of them are live
+	}
+}
+
+// pace is how fast the first copy of a bucket gets on; zero when none runs.
+func (c *copies) pace(id copyID) pace {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if run := c.runs[id]; run != nil && run.running && !run.reached.Complete() {
+		return run.pace
+	}
+	return pace{}
+}
+
+// gotTurn notes when a run has really begun.
+func (c *copies) gotTurn(run *copyRun) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	run.began = c.now()
+}
+
+// firstSeen says whether a value that is not an entry has not been logged yet. A run tells them in the order of their
+// sequences.
+func (c *copies) firstSeen(id copyID, created time.Time, sequence uint64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.logged[id]
+	if last.created.Equal(created) && sequence <= last.sequence {
+		return false
+	}
+	c.logged[id] = loggedTo{created: created, sequence: sequence}
+	return true
 }
 
 // furthest chooses between the checkpoint in the stream and what the last run of this process has reached.
@@ -134,21 +202,27 @@ func (c *copies) start(id copyID, job copyJob, params copyParams, resume migrate
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	logger := log.FromContext(c.ctx).WithName("migration").WithValues(
 		"AuditStream", id.resource, "bucket", id.bucket, "stream", job.Stream)
-	run := &copyRun{params: params, cancel: cancel, running: true, reached: resume}
+	run := &copyRun{params: params, cancel: cancel, running: true, reached: resume, done: dealtWith(&resume)}
+	if params.dryRun {
+		run.done = 0 // it always begins at the beginning
+	}
 	c.runs[id] = run
 	job.Resume = resume
 	job.Progress = func(reached migrate.Checkpoint) {
 		c.mu.Lock()
-		run.reached = reached
+		run.reached, run.pace = reached, paceOf(&reached, run.done, run.began, c.now())
 		c.mu.Unlock()
 		c.wake(id.resource)
 	}
 	job.Invalid = func(key string, sequence uint64, reason error) {
+		if !c.firstSeen(id, resume.Created, sequence) {
+			return
+		}
 		logger.Info("Left a value in the bucket that is not an entry", "key", key, "sequence", sequence, "reason", reason.Error())
 	}
-	go func() {
+	c.group.Go(func() {
 		defer cancel(nil)
-		reached, err := c.runJob(ctx, job)
+		reached, err := c.runJob(ctx, run, job)
 		if errors.Is(err, errStopped) || c.ctx.Err() != nil {
 			err = nil
 		}
@@ -160,11 +234,11 @@ func (c *copies) start(id copyID, job copyJob, params copyParams, resume migrate
 		run.running, run.reached, run.err = false, reached, err
 		c.mu.Unlock()
 		c.wake(id.resource)
-	}()
+	})
 }
 
 // runJob runs a copy when it is its turn. A panic ends the copy, not the operator.
-func (c *copies) runJob(ctx context.Context, job copyJob) (reached migrate.Checkpoint, err error) {
+func (c *copies) runJob(ctx context.Context, run *copyRun, job copyJob) (reached migrate.Checkpoint, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			reached, err = job.Resume, fmt.Errorf("the copy of bucket %s panicked: %v\n%s", job.Bucket, p, debug.Stack())
@@ -176,6 +250,7 @@ func (c *copies) runJob(ctx context.Context, job copyJob) (reached migrate.Check
 		case <-ctx.Done():
 			return job.Resume, context.Cause(ctx)
 		}
+		c.gotTurn(run)
 		release := sync.OnceFunc(func() { <-c.slots })
 		defer release()
 		progress := job.Progress
@@ -187,6 +262,9 @@ func (c *copies) runJob(ctx context.Context, job copyJob) (reached migrate.Check
 		}
 	}
 	reached, err = job.Run(ctx)
+	if err == nil && job.handOver != nil {
+		reached, err = job.handOver(ctx, reached)
+	}
 	if errors.Is(err, migrate.ErrNotVerified) {
 		return reached, &failure.Terminal{Reason: v1alpha1.ReasonVerificationFailed, Err: err}
 	}
@@ -210,6 +288,41 @@ func (c *copies) follow(id copyID, nats *jsclient.Client) error {
 	defer c.mu.Unlock()
 	c.follows[id] = stop
 	return nil
+}
+
+// unfollow ends what follow has begun.
+func (c *copies) unfollow(id copyID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if stop := c.follows[id]; stop != nil {
+		stop()
+		delete(c.follows, id)
+	}
+}
+
+// stop ends what a resource does with a bucket.
+func (c *copies) stop(id copyID) {
+	c.unfollow(id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if run := c.runs[id]; run != nil {
+		run.cancel(errStopped)
+		if !run.running {
+			delete(c.runs, id)
+		}
+	}
+}
+
+// handingOver says whether a run that hands over one of the resource's buckets is under way.
+func (c *copies) handingOver(resource types.NamespacedName) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, run := range c.runs {
+		if id.resource == resource && run.running && run.params.handOver != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // keep ends the copies of the buckets that a resource no longer declares.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -12,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/failure"
 	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
 )
 
@@ -64,6 +66,9 @@ func (r *Reconciler) deleteStream(ctx context.Context, s *scope) error {
 	if err != nil {
 		return err
 	}
+	if err := r.releaseBuckets(ctx, s, want); err != nil {
+		return err
+	}
 	defer r.locks.lock(want.Name)()
 	live, err := s.nats.Stream(ctx, want.Name)
 	switch {
@@ -79,6 +84,37 @@ func (r *Reconciler) deleteStream(ctx context.Context, s *scope) error {
 		return fmt.Errorf("deleting stream %s: %w", want.Name, err)
 	}
 	log.FromContext(ctx).Info("Deleted the stream", "stream", want.Name, "entries", live.State.Msgs)
+	return nil
+}
+
+// releaseBuckets gives redirected buckets their subjects back before the stream goes, so that their writers have a home.
+func (r *Reconciler) releaseBuckets(ctx context.Context, s *scope, want jetstream.StreamConfig) error {
+	if r.copies.handingOver(client.ObjectKeyFromObject(s.obj)) {
+		return &failure.Waiting{Reason: v1alpha1.ReasonDeleting, After: time.Second, Err: errors.New("a hand-over of a bucket is being ended")}
+	}
+	live, err := s.nats.Stream(ctx, want.Name)
+	gone := errors.Is(err, jetstream.ErrStreamNotFound)
+	if err != nil && !gone || !gone && !s.owns(live, want.Metadata[jsbuilder.MetadataOwner]) {
+		return err
+	}
+	s.want, s.live = want, live
+	var buckets []string
+	for _, source := range s.obj.Spec.MigrateFrom {
+		buckets = append(buckets, source.Bucket)
+	}
+	if !gone {
+		if redirected := jsbuilder.Redirects(live.Config.Metadata); len(redirected) > 0 {
+			buckets = append(buckets, redirected...)
+			if err := r.closeRedirects(ctx, s, redirected...); err != nil {
+				return err
+			}
+		}
+	}
+	for _, bucket := range buckets {
+		if err := r.returnBucket(ctx, s, bucket); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -30,46 +30,71 @@ func (r *Reconciler) ensureMigration(ctx context.Context, s *scope) error {
 	for _, source := range s.obj.Spec.MigrateFrom {
 		fact := r.ensureBucket(ctx, s, source)
 		s.buckets = append(s.buckets, fact)
-		if first == nil {
+		if first == nil || isTerminal(fact.err) && !isTerminal(first) {
 			first = fact.err
 		}
 	}
 	return first
 }
 
-// ensureBucket starts the copy of one bucket where there is something to copy, and says how it stands.
+// ensureBucket starts the copy of one bucket where there is something to copy, has it handed over where that is declared,
+// and says how it stands.
 func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1.MigrationSource) bucketFact {
 	fact := bucketFact{bucket: source.Bucket, phase: v1alpha1.MigrationWaiting}
 	id := copyID{resource: client.ObjectKeyFromObject(s.obj), bucket: source.Bucket}
+	if fact.err = r.ensureSoleMover(ctx, s, source); fact.err != nil {
+		return fact
+	}
 	stored, err := migrate.DecodeCheckpoint(s.live.Config.Metadata[jsbuilder.MetadataMigrationPrefix+source.Bucket])
 	if err != nil {
 		fact.err = &failure.Terminal{Reason: v1alpha1.ReasonInvalidConfiguration, Err: fmt.Errorf(
 			"the metadata key %s%s of stream %s was changed by somebody: %w", jsbuilder.MetadataMigrationPrefix, source.Bucket, s.live.Config.Name, err)}
 		return fact
 	}
-	// Followed before it is looked at, so that nothing falls between the two.
-	if err := r.copies.follow(id, s.nats); err != nil {
-		fact.err = err
+	if !source.DryRun {
+		fact.checkpoint = stored // should NATS fail now, what is known stays on show
+	}
+	if fact.err = r.ensureReturned(ctx, s, source); fact.err != nil {
+		return fact
+	}
+	if fact.err = r.ensureFollowed(s, id); fact.err != nil {
 		return fact
 	}
 	bucket, err := s.nats.Stream(ctx, migrate.StreamName(source.Bucket))
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		return missingBucket(fact, stored)
+		return s.missingBucket(fact, source, stored)
 	case err != nil:
 		fact.err = err
 		return fact
 	}
-	fact.checkpoint, fact.err = r.copies.ensure(id, r.job(s, source), stored, bucket)
-	fact.phase = phase(&fact.checkpoint, source.DryRun)
+	job := r.job(s, source)
+	pending := r.planHandOver(ctx, s, source, &job, bucket, &stored)
+	fact.checkpoint, fact.err = r.copies.ensure(id, job, stored, bucket)
+	fact.phase, fact.pace = s.phase(source, &fact.checkpoint), r.copies.pace(id)
+	if fact.err == nil && fact.checkpoint.Complete() {
+		fact.err = pending
+	}
 	return fact
 }
 
+// ensureFollowed has writes to the bucket wake the resource, before the bucket is looked at, so that nothing falls between
+// the two. What is written to a redirected bucket goes into the stream and needs nobody.
+func (r *Reconciler) ensureFollowed(s *scope, id copyID) error {
+	if s.redirected(id.bucket) {
+		r.copies.unfollow(id)
+		return nil
+	}
+	return r.copies.follow(id, s.nats)
+}
+
 // missingBucket: a bucket that has been copied may go; one that has not is waited for.
-func missingBucket(fact bucketFact, stored migrate.Checkpoint) bucketFact {
+func (s *scope) missingBucket(fact bucketFact, source v1alpha1.MigrationSource, stored migrate.Checkpoint) bucketFact {
 	fact.checkpoint = stored
 	if stored.Complete() {
-		fact.phase = phase(&stored, false)
+		if fact.phase = s.phase(source, &stored); source.AfterMigration == v1alpha1.AfterMigrationDelete {
+			fact.phase = v1alpha1.MigrationDeleted
+		}
 		return fact
 	}
 	fact.err = &failure.Waiting{Reason: v1alpha1.ReasonBucketNotFound, After: slowRetry, Err: fmt.Errorf(
@@ -77,14 +102,16 @@ func missingBucket(fact bucketFact, stored migrate.Checkpoint) bucketFact {
 	return fact
 }
 
-func phase(c *migrate.Checkpoint, dryRun bool) v1alpha1.MigrationPhase {
+func (s *scope) phase(source v1alpha1.MigrationSource, c *migrate.Checkpoint) v1alpha1.MigrationPhase {
 	switch {
-	case dryRun:
+	case source.DryRun:
 		return v1alpha1.MigrationDryRun
 	case !c.Complete():
 		return v1alpha1.MigrationCopying
 	case c.Mismatched > 0:
 		return v1alpha1.MigrationMismatched
+	case s.redirected(source.Bucket):
+		return v1alpha1.MigrationRedirected
 	default:
 		return v1alpha1.MigrationComplete
 	}
@@ -92,7 +119,7 @@ func phase(c *migrate.Checkpoint, dryRun bool) v1alpha1.MigrationPhase {
 
 // job is the copy that the resource declares for a bucket.
 func (r *Reconciler) job(s *scope, source v1alpha1.MigrationSource) copyJob {
-	target := checkpointTarget{nats: s.nats, stream: s.want.Name, owner: s.want.Metadata[jsbuilder.MetadataOwner], created: s.live.Created}
+	target := s.target()
 	job := migrate.Job{
 		JetStream: s.nats.JetStream(),
 		Bucket:    source.Bucket,
@@ -102,40 +129,51 @@ func (r *Reconciler) job(s *scope, source v1alpha1.MigrationSource) copyJob {
 		DryRun:    source.DryRun,
 		Now:       r.Now,
 		Save: func(ctx context.Context, c migrate.Checkpoint) error {
-			return r.saveCheckpoint(ctx, target, source.Bucket, &c)
+			_, err := r.amend(ctx, target, func(cfg *jetstream.StreamConfig) error { return setCheckpoint(cfg, source.Bucket, &c) })
+			return err
 		},
 	}
 	return copyJob{Job: job, created: s.live.Created, explain: s.nats.Explain}
 }
 
-// checkpointTarget is the very stream that a checkpoint speaks of.
-type checkpointTarget struct {
+// target is the very stream that a copy goes into.
+type target struct {
 	nats    *jsclient.Client
 	stream  string
 	owner   string
 	created time.Time
 }
 
-// saveCheckpoint stores a checkpoint in the metadata of the stream, where it shares the fate of the data, and leaves
-// everything else in the configuration as it is.
-func (r *Reconciler) saveCheckpoint(ctx context.Context, target checkpointTarget, bucket string, c *migrate.Checkpoint) error {
+func (s *scope) target() target {
+	return target{nats: s.nats, stream: s.want.Name, owner: s.want.Metadata[jsbuilder.MetadataOwner], created: s.live.Created}
+}
+
+// setCheckpoint puts a checkpoint into the metadata of the stream, where it shares the fate of the data.
+func setCheckpoint(cfg *jetstream.StreamConfig, bucket string, c *migrate.Checkpoint) error {
 	text, err := c.Encode()
 	if err != nil {
 		return err
 	}
+	cfg.Metadata[jsbuilder.MetadataMigrationPrefix+bucket] = text
+	return nil
+}
+
+// amend changes something in the configuration of the stream and leaves everything else as it is.
+func (r *Reconciler) amend(ctx context.Context, target target, change func(*jetstream.StreamConfig) error) (*jetstream.StreamInfo, error) {
 	defer r.locks.lock(target.stream)()
 	live, err := target.nats.Stream(ctx, target.stream)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if owner := live.Config.Metadata[jsbuilder.MetadataOwner]; owner != target.owner {
-		return fmt.Errorf("stream %s is owned by %.300q now", target.stream, owner)
+		return nil, fmt.Errorf("stream %s is owned by %.300q now", target.stream, owner)
 	}
 	if !live.Created.Equal(target.created) {
-		return fmt.Errorf("stream %s was deleted and made again in the middle of the copy", target.stream)
+		return nil, fmt.Errorf("stream %s was deleted and made again in the middle of the copy", target.stream)
 	}
 	cfg := jsbuilder.Merge(live.Config, live.Config)
-	cfg.Metadata[jsbuilder.MetadataMigrationPrefix+bucket] = text
-	_, err = target.nats.UpdateStream(ctx, cfg)
-	return err
+	if err := change(&cfg); err != nil {
+		return nil, err
+	}
+	return target.nats.UpdateStream(ctx, cfg)
 }

@@ -52,8 +52,10 @@ type Reconciler struct {
 	locks   keyedLocks
 	queue   queue
 
+	handOvers handOvers
 	deletions deletions
 	ownWrites ownWrites
+	patches   patchPace
 
 	clusterUIDMu sync.Mutex
 	clusterUID   types.UID
@@ -128,25 +130,54 @@ func (r *Reconciler) connect(ctx context.Context, s *scope) error {
 
 // finish reports the facts and the error, and decides when to look again.
 func (r *Reconciler) finish(ctx context.Context, s *scope, err error) (ctrl.Result, error) {
-	if reportErr := r.report(ctx, s, err); reportErr != nil {
+	held, reportErr := r.report(ctx, s, err)
+	if reportErr != nil {
 		return ctrl.Result{}, reportErr
 	}
-	var terminal *failure.Terminal
-	var waiting *failure.Waiting
-	switch {
-	case err == nil || errors.As(err, &terminal):
-		return ctrl.Result{}, nil
-	case errors.As(err, &waiting):
-		return ctrl.Result{RequeueAfter: waiting.After}, nil
-	default:
-		return ctrl.Result{}, err
+	after, transient := again(s, err)
+	if transient != nil {
+		// It is tried again with a growing delay, which may be longer than the progress has to wait.
+		if held > 0 {
+			r.enqueueAfter(client.ObjectKeyFromObject(s.obj), held)
+		}
+		return ctrl.Result{}, transient
 	}
+	return ctrl.Result{RequeueAfter: sooner(held, after)}, nil
+}
+
+// again decides when to look again: one bucket's fault that only a change of the resource can mend does not keep another's
+// from being tried again.
+func again(s *scope, err error) (after time.Duration, transient error) {
+	errs := []error{err}
+	for i := range s.buckets {
+		errs = append(errs, s.buckets[i].err)
+	}
+	for _, err := range errs {
+		var waiting *failure.Waiting
+		switch {
+		case err == nil || isTerminal(err):
+		case errors.As(err, &waiting):
+			after = sooner(after, waiting.After)
+		case transient == nil:
+			transient = err
+		}
+	}
+	return after, transient
+}
+
+// sooner is the smaller of two delays, of which 0 is none.
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }
 
 // forget drops what the process remembers of a resource that is gone.
 func (r *Reconciler) forget(key types.NamespacedName) {
 	r.copies.stopAll(key)
 	r.ownWrites.forget(key)
+	r.patches.forget(key)
 	r.metrics.forget(key)
 }
 

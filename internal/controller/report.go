@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -23,38 +25,61 @@ const (
 )
 
 // report writes the status with one patch, and only when it differs, and then tells what changed by events, metrics and
-// the log.
-func (r *Reconciler) report(ctx context.Context, s *scope, err error) error {
-	base := s.obj.DeepCopy()
-	s.obj.Status = deriveStatus(s, err, r.Now())
-	if !equality.Semantic.DeepEqual(base.Status, s.obj.Status) {
+// the log. Mere progress has to wait while the last patch is young: report returns how long.
+func (r *Reconciler) report(ctx context.Context, s *scope, err error) (held time.Duration, _ error) {
+	base, key, now := s.obj.DeepCopy(), client.ObjectKeyFromObject(s.obj), r.Now()
+	s.obj.Status = deriveStatus(s, err, now)
+	r.metrics.observe(s.obj, now)
+	changed := !equality.Semantic.DeepEqual(base.Status, s.obj.Status)
+	if changed && !urgent(&base.Status, &s.obj.Status) {
+		held = r.patches.hold(key, now)
+	}
+	switch {
+	case held > 0:
+		s.obj.Status = *base.Status.DeepCopy() // what went on besides is told all the same
+	case changed:
 		if err := r.Client.Status().Patch(ctx, s.obj, client.MergeFrom(base)); err != nil {
-			return client.IgnoreNotFound(err)
+			return 0, client.IgnoreNotFound(err)
 		}
 		r.ownWrites.note(s.obj)
 	}
-	r.metrics.observe(s.obj)
-	r.tell(ctx, s, base)
-	return nil
+	if events := r.tell(ctx, s, base); changed && held == 0 {
+		r.patches.wrote(key, now, events)
+	}
+	return held, nil
 }
 
-func (r *Reconciler) tell(ctx context.Context, s *scope, before *v1alpha1.AuditStream) {
+// tell says what changed, and returns how many events that took.
+func (r *Reconciler) tell(ctx context.Context, s *scope, before *v1alpha1.AuditStream) (events int) {
+	notes := bucketNotes(before.Status.Migration, s.obj.Status.Migration)
+	notes = append(notes, r.conditionNotes(ctx, s, before, notes)...)
+	for _, n := range notes {
+		r.event(s.obj, n)
+	}
+	return len(notes)
+}
+
+// conditionNotes logs what changed and returns the events that go with it. told are those of the buckets.
+func (r *Reconciler) conditionNotes(ctx context.Context, s *scope, before *v1alpha1.AuditStream, told []note) (notes []note) {
 	logger := log.FromContext(ctx)
 	if s.created {
 		logger.Info("Created the stream", "stream", s.obj.Spec.Stream)
 	}
 	if len(s.healed) > 0 {
-		r.tellHealed(ctx, s, before)
+		notes = append(notes, r.healedNotes(ctx, s, before)...)
 	}
 	// A second loss differs from the first only by its message.
 	if ready, changed := transition(before, s.obj, v1alpha1.ConditionReady); changed || s.lost != nil {
 		logger.Info("Became "+ready.Reason, "ready", ready.Status, "message", ready.Message)
-		r.event(s.obj, eventType(ready), ready.Reason, ready.Message)
+		if s.lost != nil || !tells(told, ready.Reason) {
+			notes = append(notes, note{kind: eventType(ready), reason: ready.Reason, text: ready.Message})
+		}
 	}
 	// Ready does not show values that are not entries.
 	if migrated, changed := transition(before, s.obj, v1alpha1.ConditionMigrated); changed && migrated.Reason == v1alpha1.ReasonInvalidEntries {
-		r.event(s.obj, corev1.EventTypeWarning, migrated.Reason, migrated.Message)
+		notes = append(notes, note{kind: corev1.EventTypeWarning, reason: migrated.Reason, text: migrated.Message})
 	}
+	return notes
 }
 
 // transition returns the condition as it is now, and whether its status or reason was another before.
@@ -64,21 +89,22 @@ func transition(before, now *v1alpha1.AuditStream, kind string) (*metav1.Conditi
 	return is, is != nil && (was == nil || was.Status != is.Status || was.Reason != is.Reason)
 }
 
-// tellHealed tells apart what somebody did to the stream from what a change of the resource asked for.
-func (r *Reconciler) tellHealed(ctx context.Context, s *scope, before *v1alpha1.AuditStream) {
+// healedNotes tells apart what somebody did to the stream from what a change of the resource asked for.
+func (r *Reconciler) healedNotes(ctx context.Context, s *scope, before *v1alpha1.AuditStream) []note {
 	what := describe(s.healed)
 	logger := log.FromContext(ctx).WithValues("stream", s.obj.Spec.Stream, "differences", what)
 	switch {
 	case s.adopted:
 		logger.Info("Adopted the stream")
-		r.event(s.obj, corev1.EventTypeNormal, v1alpha1.ReasonStreamAdopted, fmt.Sprintf("took over stream %s and set %s", s.obj.Spec.Stream, what))
+		return []note{{kind: corev1.EventTypeNormal, reason: v1alpha1.ReasonStreamAdopted, text: fmt.Sprintf("took over stream %s and set %s", s.obj.Spec.Stream, what)}}
 	case before.Status.ObservedGeneration == s.obj.Generation && s.claimedBefore(before):
 		logger.Info("Healed drift")
 		r.metrics.healed(s.healed)
-		r.event(s.obj, corev1.EventTypeWarning, v1alpha1.ReasonDriftHealed, fmt.Sprintf("stream %s was changed out of band; put right: %s", s.obj.Spec.Stream, what))
+		return []note{{kind: corev1.EventTypeWarning, reason: v1alpha1.ReasonDriftHealed, text: fmt.Sprintf("stream %s was changed out of band; put right: %s", s.obj.Spec.Stream, what)}}
 	default:
 		logger.Info("Updated the stream")
 	}
+	return nil
 }
 
 func (s *scope) claimedBefore(before *v1alpha1.AuditStream) bool {
@@ -94,9 +120,18 @@ func eventType(ready *metav1.Condition) string {
 	return corev1.EventTypeWarning
 }
 
-func (r *Reconciler) event(obj *v1alpha1.AuditStream, kind, reason, note string) {
-	if len(note) > maxEventNote {
-		note = strings.ToValidUTF8(note[:maxEventNote-3], "") + "..."
+func (r *Reconciler) event(obj *v1alpha1.AuditStream, n note) {
+	if len(n.text) > maxEventNote {
+		n.text = strings.ToValidUTF8(n.text[:maxEventNote-3], "") + "..."
 	}
-	r.Recorder.Eventf(obj, nil, kind, reason, eventAction, "%s", note)
+	action := eventAction
+	if n.action != "" {
+		action = n.action
+	}
+	// Events that are alike in all but the text are counted as one, which keeps the first one's text.
+	var related runtime.Object
+	if n.bucket != "" {
+		related = &corev1.ObjectReference{Kind: "KeyValue", Name: n.bucket}
+	}
+	r.Recorder.Eventf(obj, related, n.kind, n.reason, action, "%s", n.text)
 }

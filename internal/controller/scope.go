@@ -47,7 +47,9 @@ type bucketFact struct {
 	bucket     string
 	phase      v1alpha1.MigrationPhase
 	checkpoint migrate.Checkpoint
-	// err is why the migration does not get on.
+	// pace is how fast the first copy gets on.
+	pace pace
+	// err is why the migration does not get on, or why the bucket is not handed over.
 	err error
 }
 

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -42,7 +43,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) 
 	if r.Now == nil {
 		r.Now = time.Now
 	}
-	r.copies = newCopies(func(key types.NamespacedName) { r.enqueue(key) })
+	r.copies = newCopies(r.enqueue, r.Now)
 	for _, runnable := range []manager.Runnable{r.copies, manager.RunnableFunc(r.resyncLoop)} {
 		if err := mgr.Add(runnable); err != nil {
 			return fmt.Errorf("adding to the manager: %w", err)
@@ -53,7 +54,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) 
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&v1alpha1.AuditStream{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		Watches(&v1alpha1.AuditStream{}, handler.EnqueueRequestsFromMapFunc(r.claimants), builder.WithPredicates(deletedOnly())).
+		Watches(&v1alpha1.AuditStream{}, handler.EnqueueRequestsFromMapFunc(r.rivals), builder.WithPredicates(claimChanged())).
 		WatchesRawSource(source.Func(func(_ context.Context, q workqueue.TypedRateLimitingInterface[ctrl.Request]) error {
 			r.queue.mu.Lock()
 			defer r.queue.mu.Unlock()
@@ -77,15 +78,28 @@ func concernedStreams(obj client.Object) []string {
 	return names
 }
 
-// claimants are the resources that wait for the stream of a resource that has gone.
-func (r *Reconciler) claimants(ctx context.Context, gone client.Object) []reconcile.Request {
-	return r.concerned(ctx, gone.(*v1alpha1.AuditStream).Spec.Stream)
+// rivals are the other resources that declare a stream or a bucket of a resource that has changed or gone: it may be theirs
+// now.
+func (r *Reconciler) rivals(ctx context.Context, changed client.Object) []reconcile.Request {
+	var requests []reconcile.Request
+	for _, stream := range concernedStreams(changed) {
+		for _, request := range r.concerned(ctx, stream) {
+			if request.NamespacedName != client.ObjectKeyFromObject(changed) {
+				requests = append(requests, request)
+			}
+		}
+	}
+	return requests
 }
 
-func deletedOnly() predicate.Predicate {
+// claimChanged passes what can change who has a stream or a bucket.
+func claimChanged() predicate.Predicate {
 	return predicate.Funcs{
-		CreateFunc:  func(event.CreateEvent) bool { return false },
-		UpdateFunc:  func(event.UpdateEvent) bool { return false },
+		CreateFunc: func(event.CreateEvent) bool { return false },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			was, is := e.ObjectOld.(*v1alpha1.AuditStream), e.ObjectNew.(*v1alpha1.AuditStream)
+			return !slices.Equal(claimsOf(was), claimsOf(is))
+		},
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
 }
@@ -135,5 +149,13 @@ func (r *Reconciler) enqueue(key types.NamespacedName) {
 	defer r.queue.mu.RUnlock()
 	if r.queue.q != nil {
 		r.queue.q.Add(reconcile.Request{NamespacedName: key})
+	}
+}
+
+func (r *Reconciler) enqueueAfter(key types.NamespacedName, after time.Duration) {
+	r.queue.mu.RLock()
+	defer r.queue.mu.RUnlock()
+	if r.queue.q != nil {
+		r.queue.q.AddAfter(reconcile.Request{NamespacedName: key}, after)
 	}
 }

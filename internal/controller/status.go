@@ -54,6 +54,7 @@ func deriveStatus(s *scope, err error, now time.Time) v1alpha1.AuditStreamStatus
 		}
 	}
 	set(v1alpha1.ConditionReady, ready)
+	status.MigrationProgress = migrationProgress(s, &status)
 
 	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionStalled)
 	meta.RemoveStatusCondition(&status.Conditions, v1alpha1.ConditionReconciling)
@@ -66,15 +67,19 @@ func deriveStatus(s *scope, err error, now time.Time) v1alpha1.AuditStreamStatus
 
 // progressCondition is the condition that goes with Ready: none, Reconciling, or Stalled.
 func progressCondition(ready verdict, err error) string {
-	var terminal *failure.Terminal
 	switch {
 	case ready.status == metav1.ConditionTrue, ready.reason == v1alpha1.ReasonSuspended, ready.reason == v1alpha1.ReasonDryRun:
 		return ""
-	case errors.As(err, &terminal), ready.reason == v1alpha1.ReasonEntryMismatch:
+	case isTerminal(err), ready.reason == v1alpha1.ReasonEntryMismatch:
 		return v1alpha1.ConditionStalled
 	default:
 		return v1alpha1.ConditionReconciling
 	}
+}
+
+func isTerminal(err error) bool {
+	var terminal *failure.Terminal
+	return errors.As(err, &terminal)
 }
 
 // keepTransition puts back a condition that was removed only to be set again, so that its transition time stays.
@@ -173,7 +178,7 @@ func migratedVerdict(s *scope) (verdict, bool) {
 
 // severity orders what a bucket has to say, the most urgent first.
 func severity(v verdict) int {
-	order := []string{v1alpha1.ReasonEntryMismatch, "", v1alpha1.ReasonBucketNotFound, v1alpha1.ReasonMigrating,
+	order := []string{v1alpha1.ReasonEntryMismatch, v1alpha1.ReasonBucketConflict, "", v1alpha1.ReasonBucketNotFound, v1alpha1.ReasonMigrating,
 		v1alpha1.ReasonDryRun, v1alpha1.ReasonInvalidEntries, v1alpha1.ReasonMigrationComplete}
 	if i := slices.Index(order, v.reason); i >= 0 {
 		return i
@@ -196,7 +201,7 @@ func (b *bucketFact) verdict() verdict {
 		return verdict{metav1.ConditionFalse, v1alpha1.ReasonEntryMismatch, fmt.Sprintf(
 			"bucket %s: the stream holds other bytes than the bucket under %d ids (%s); nothing was overwritten", b.bucket, c.Mismatched, strings.Join(c.MismatchedKeys, ", "))}
 	case !c.Complete():
-		return verdict{metav1.ConditionFalse, v1alpha1.ReasonMigrating, fmt.Sprintf("bucket %s: entries are being copied, see status.migration", b.bucket)}
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonMigrating, b.progressMessage()}
 	case c.Invalid > 0:
 		return verdict{metav1.ConditionTrue, v1alpha1.ReasonInvalidEntries, fmt.Sprintf(
 			"bucket %s: every entry is in the stream; %d values are not entries and stay in the bucket (%s)", b.bucket, c.Invalid, strings.Join(c.InvalidKeys, ", "))}
@@ -232,7 +237,9 @@ func migrationState(s *scope) []v1alpha1.BucketMigration {
 		default:
 			previous := slices.IndexFunc(s.obj.Status.Migration, func(b v1alpha1.BucketMigration) bool { return b.Bucket == source.Bucket })
 			if previous >= 0 {
-				result = append(result, s.obj.Status.Migration[previous])
+				known := s.obj.Status.Migration[previous]
+				known.EntriesPerSecond, known.EstimatedCompletionTime = 0, nil
+				result = append(result, known)
 			}
 		}
 	}
@@ -243,7 +250,7 @@ func (b *bucketFact) state() v1alpha1.BucketMigration {
 	c := &b.checkpoint
 	result := v1alpha1.BucketMigration{
 		Bucket: b.bucket, Phase: b.phase,
-		Total: c.Total, Migrated: c.Migrated, AlreadyPresent: c.AlreadyPresent, Expired: c.Expired,
+		Total: c.Total, Remaining: remaining(c), Migrated: c.Migrated, AlreadyPresent: c.AlreadyPresent, Expired: c.Expired,
 		Invalid: c.Invalid, InvalidKeys: c.InvalidKeys, Mismatched: c.Mismatched, MismatchedKeys: c.MismatchedKeys,
 		LastSequence: int64(c.LastSequence),
 	}
@@ -253,6 +260,16 @@ func (b *bucketFact) state() v1alpha1.BucketMigration {
 	// A dry run is made again when the operator starts; its times would change the status each time.
 	if b.phase != v1alpha1.MigrationDryRun {
 		result.StartTime, result.CompletionTime = seconds(c.StartTime), seconds(c.CompletionTime)
+	}
+	if b.phase == v1alpha1.MigrationCopying {
+		result.EntriesPerSecond, result.EstimatedCompletionTime = b.pace.perSecond, seconds(b.pace.end)
+	}
+	if v := c.Verified; v != nil {
+		result.Verification = &v1alpha1.Verification{
+			Time: *seconds(v.Time), LastSequence: int64(v.LastSequence),
+			BucketEntries: v.BucketEntries, BucketDigest: v.BucketDigest.String(),
+			StreamEntries: v.StreamEntries, StreamDigest: v.StreamDigest.String(),
+		}
 	}
 	return result
 }

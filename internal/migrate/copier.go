@@ -109,8 +109,11 @@ func (c *copier) run(ctx context.Context) error {
 			}
 		}
 		if caughtUp {
-			if err := c.catchUp(ctx, goal); err != nil || c.DryRun || c.UntilCaughtUp || c.Through != 0 {
+			if err := c.catchUp(ctx, goal); err != nil || c.DryRun {
 				return err
+			}
+			if c.UntilCaughtUp || c.Through != 0 {
+				return c.save(ctx)
 			}
 			wait = c.Linger
 		}

@@ -24,10 +24,7 @@ func buckets(n int) fields {
 	return migrate(sources...)
 }
 
-const (
-	badBucket = "bucket must be a NATS key-value bucket name: letters, digits, _ and - only"
-	notYet    = "afterMigration: Redirect and Delete are not available in this release: use Retain"
-)
+const badBucket = "bucket must be a NATS key-value bucket name: letters, digits, _ and - only"
 
 var _ = DescribeTable("migrateFrom", creation,
 	Entry("one bucket", migrate(bucket("audit-log"))),
@@ -48,8 +45,8 @@ var _ = DescribeTable("migrateFrom", creation,
 	Entry("dryRun", migrate(map[string]any{"bucket": "a", "dryRun": true})),
 	Entry("dryRun as text", migrate(map[string]any{"bucket": "a", "dryRun": "yes"}), "dryRun", "boolean"),
 	Entry("Retain", migrate(map[string]any{"bucket": "a", "afterMigration": "Retain"})),
-	Entry("Redirect", migrate(map[string]any{"bucket": "a", "afterMigration": "Redirect"}), "spec.migrateFrom[0].afterMigration", notYet),
-	Entry("Delete", migrate(map[string]any{"bucket": "a", "afterMigration": "Delete"}), "spec.migrateFrom[0].afterMigration", notYet),
+	Entry("Redirect", migrate(map[string]any{"bucket": "a", "afterMigration": "Redirect"})),
+	Entry("Delete", migrate(map[string]any{"bucket": "a", "afterMigration": "Delete"})),
 	Entry("something else", migrate(map[string]any{"bucket": "a", "afterMigration": "Burn"}), "spec.migrateFrom[0].afterMigration: Unsupported value: \"Burn\""),
 	Entry("an unknown field", migrate(map[string]any{"bucket": "a", "dryrun": true}), "dryrun: field not declared in schema"),
 )

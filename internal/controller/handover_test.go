@@ -1,0 +1,235 @@
+package controller
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/handover"
+	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
+	"github.com/osapi-io/auditstream-operator/internal/migrate"
+)
+
+var _ = Describe("What becomes of a bucket after its migration", func() {
+	var f fixture
+	var kv jetstream.KeyValue
+	BeforeEach(func() {
+		f = newFixture()
+		var err error
+		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: f.bucket, TTL: 720 * time.Hour})
+		Expect(err).NotTo(HaveOccurred())
+	})
+
+	after := func(what v1alpha1.AfterMigration) func(*v1alpha1.AuditStream) {
+		return func(obj *v1alpha1.AuditStream) {
+			obj.Spec.MigrateFrom = []v1alpha1.MigrationSource{{Bucket: f.bucket, AfterMigration: what}}
+		}
+	}
+	put := func(from, to int) {
+		GinkgoHelper()
+		for i := from; i < to; i++ {
+			id := fmt.Sprintf("id-%d", i)
+			_, err := kv.Put(ctx, id, fmt.Appendf(nil, `{"id":%q}`, id))
+			Expect(err).NotTo(HaveOccurred())
+		}
+	}
+	phase := func(obj *v1alpha1.AuditStream, want v1alpha1.MigrationPhase) v1alpha1.BucketMigration {
+		GinkgoHelper()
+		Eventually(func(g Gomega) {
+			g.Expect(k8s.Get(ctx, clientKey(obj), obj)).To(Succeed())
+			expectRules(g, obj)
+			g.Expect(obj.Status.Migration).To(HaveLen(1))
+			g.Expect(obj.Status.Migration[0].Phase).To(Equal(want))
+			g.Expect(isReady(obj)).To(BeTrue(), "%+v", obj.Status.Conditions)
+		}).Should(Succeed())
+		return obj.Status.Migration[0]
+	}
+	bucketSubjects := func() []string {
+		GinkgoHelper()
+		return liveStream(migrate.StreamName(f.bucket)).Config.Subjects
+	}
+	own := func() []string { return []string{jsbuilder.BucketSubjects(f.bucket)} }
+	fence := func() {
+		GinkgoHelper()
+		tamper(migrate.StreamName(f.bucket), func(cfg *jetstream.StreamConfig) {
+			cfg.Subjects = []string{handover.FenceSubject(f.bucket)}
+			cfg.Metadata[jsbuilder.MetadataRedirectedTo] = f.stream
+		})
+	}
+	// lands waits until what a legacy writer puts is in the stream, and says whether the bucket has it too.
+	lands := func(id string) (inBucket bool) {
+		GinkgoHelper()
+		_, err := kv.Put(ctx, id, fmt.Appendf(nil, `{"id":%q}`, id))
+		Expect(err).NotTo(HaveOccurred())
+		stream, err := js.Stream(ctx, f.stream)
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(func() error {
+			_, err := stream.GetLastMsgForSubject(ctx, f.subject+"."+id)
+			return err
+		}).Should(Succeed())
+		_, err = kv.Get(ctx, id)
+		return err == nil
+	}
+
+	It("redirects the bucket, keeps it readable, and gives it back", func() {
+		put(0, 20)
+		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect))
+		m := phase(obj, v1alpha1.MigrationRedirected)
+		Expect(m.Verification.BucketEntries).To(BeEquivalentTo(20))
+		Expect(m.Verification.StreamDigest).To(Equal(m.Digest))
+		Eventually(func() []string { return eventsOf(obj) }).Should(ContainElement(HavePrefix("Normal " + v1alpha1.ReasonBucketRedirected)))
+
+		Expect(lands("id-20")).To(BeFalse())
+		old, err := kv.Get(ctx, "id-7")
+		Expect(err).NotTo(HaveOccurred())
+		Expect(old.Value()).To(MatchJSON(`{"id":"id-7"}`))
+
+		By("healing what is done to the stream out of band")
+		tamper(f.stream, func(cfg *jetstream.StreamConfig) {
+			cfg.Subjects, cfg.SubjectTransform = []string{f.subject + ".>"}, nil
+		})
+		Eventually(func() []string { return liveStream(f.stream).Config.Subjects }).Should(ContainElements(own()))
+
+		By("staying redirected when the bucket is no longer named")
+		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.MigrateFrom = nil })
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		Expect(lands("id-21")).To(BeFalse())
+
+		By("giving the subjects back with Retain")
+		update(obj, after(v1alpha1.AfterMigrationRetain))
+		phase(obj, v1alpha1.MigrationComplete)
+		Expect(bucketSubjects()).To(Equal(own()))
+		Expect(liveStream(f.stream).Config.SubjectTransform).To(BeNil())
+		Expect(lands("id-22")).To(BeTrue())
+		Expect(liveStream(f.stream).State.Msgs).To(BeEquivalentTo(23))
+	})
+
+	It("finishes a redirect that was killed after the fence", func() {
+		put(0, 20)
+		obj := f.auditStream("a", f.migrating)
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.Suspend = true })
+		awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
+		put(20, 25) // has not been copied when the fence goes up
+		fence()
+		update(obj, func(obj *v1alpha1.AuditStream) {
+			obj.Spec.Suspend = false
+			after(v1alpha1.AfterMigrationRedirect)(obj)
+		})
+		m := phase(obj, v1alpha1.MigrationRedirected)
+		Expect(m.Migrated).To(BeEquivalentTo(25))
+		Expect(lands("id-25")).To(BeFalse())
+	})
+
+	It("gives back a bucket that was left fenced and is to be retained", func() {
+		put(0, 20)
+		obj := f.auditStream("a", f.migrating)
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		fence()
+		Eventually(bucketSubjects).Should(Equal(own()))
+		Expect(lands("id-20")).To(BeTrue())
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	})
+
+	It("gives the bucket back while a stream that was deleted is filled again, and redirects it then", func() {
+		put(0, 20)
+		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect))
+		phase(obj, v1alpha1.MigrationRedirected)
+		Expect(js.DeleteStream(ctx, f.stream)).To(Succeed())
+		awaitCondition(obj, v1alpha1.ConditionStreamReady, metav1.ConditionTrue, v1alpha1.ReasonStreamRecreated)
+		Eventually(func() uint64 { return liveStream(f.stream).State.Msgs }).Should(BeEquivalentTo(20))
+		Eventually(func() []string { return liveStream(f.stream).Config.Subjects }).Should(ContainElements(own()))
+		Expect(lands("id-20")).To(BeFalse())
+	})
+
+	It("gives the bucket back before the stream is deleted with its resource", func() {
+		put(0, 20)
+		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect), deleting)
+		phase(obj, v1alpha1.MigrationRedirected)
+		Expect(k8s.Delete(ctx, obj)).To(Succeed())
+		Eventually(func() error { return k8s.Get(ctx, clientKey(obj), obj) }).Should(HaveOccurred())
+		Expect(bucketSubjects()).To(Equal(own()))
+	})
+
+	DescribeTable("leaves a bucket alone that holds what is not an entry, and goes on once that is mended",
+		func(what v1alpha1.AfterMigration, done v1alpha1.MigrationPhase) {
+			put(0, 20)
+			_, err := kv.Put(ctx, "broken", []byte("no JSON"))
+			Expect(err).NotTo(HaveOccurred())
+			obj := f.auditStream("a", after(what))
+			ready := awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonInvalidEntries)
+			Expect(ready.Message).To(ContainSubstring("broken"))
+			awaitCondition(obj, v1alpha1.ConditionMigrated, metav1.ConditionTrue, v1alpha1.ReasonInvalidEntries)
+			Expect(bucketSubjects()).To(Equal(own()))
+			Expect(kv.Delete(ctx, "broken")).To(Succeed())
+			phase(obj, done)
+		},
+		Entry("Redirect", v1alpha1.AfterMigrationRedirect, v1alpha1.MigrationRedirected),
+		Entry("Delete", v1alpha1.AfterMigrationDelete, v1alpha1.MigrationDeleted),
+	)
+
+	It("leaves a bucket alone whose entries differ", func() {
+		put(0, 5)
+		obj := f.auditStream("a")
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		_, err := js.Publish(ctx, f.subject+".id-3", []byte(`{"id":"id-3","user":"mallory"}`))
+		Expect(err).NotTo(HaveOccurred())
+		update(obj, after(v1alpha1.AfterMigrationDelete))
+		awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonEntryMismatch)
+		Expect(bucketSubjects()).To(Equal(own()))
+	})
+
+	It("deletes the bucket once it is verified", func() {
+		put(0, 20)
+		obj := f.auditStream("a", after(v1alpha1.AfterMigrationDelete))
+		m := phase(obj, v1alpha1.MigrationDeleted)
+		Expect(m.Verification.StreamEntries).To(BeEquivalentTo(20))
+		_, err := js.Stream(ctx, migrate.StreamName(f.bucket))
+		Expect(err).To(MatchError(jetstream.ErrStreamNotFound))
+		Eventually(func() []string { return eventsOf(obj) }).Should(ContainElement(HavePrefix("Normal " + v1alpha1.ReasonBucketDeleted)))
+	})
+
+	It("deletes a bucket that was redirected, and goes on taking what is put", func() {
+		put(0, 20)
+		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect))
+		phase(obj, v1alpha1.MigrationRedirected)
+		update(obj, after(v1alpha1.AfterMigrationDelete))
+		phase(obj, v1alpha1.MigrationDeleted)
+		Expect(lands("id-20")).To(BeFalse())
+	})
+
+	It("does not redirect a mirror", func() {
+		mirror := f.bucket + "-mirror"
+		_, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: mirror, Mirror: &jetstream.StreamSource{Name: migrate.StreamName(f.bucket)}})
+		Expect(err).NotTo(HaveOccurred())
+		put(0, 5)
+		obj := f.auditStream("a", func(obj *v1alpha1.AuditStream) {
+			obj.Spec.MigrateFrom = []v1alpha1.MigrationSource{{Bucket: mirror, AfterMigration: v1alpha1.AfterMigrationRedirect}}
+		})
+		ready := awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonHandOverRefused)
+		Expect(ready.Message).To(ContainSubstring("mirrors stream"))
+		awaitCondition(obj, v1alpha1.ConditionMigrated, metav1.ConditionTrue, v1alpha1.ReasonMigrationComplete)
+	})
+
+	It("redirects several buckets to one stream", func() {
+		second := f.bucket + "-second"
+		other, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: second})
+		Expect(err).NotTo(HaveOccurred())
+		put(0, 5)
+		obj := f.auditStream("a", func(obj *v1alpha1.AuditStream) {
+			for _, bucket := range []string{f.bucket, second} {
+				obj.Spec.MigrateFrom = append(obj.Spec.MigrateFrom, v1alpha1.MigrationSource{Bucket: bucket, AfterMigration: v1alpha1.AfterMigrationRedirect})
+			}
+		})
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		Expect(lands("id-5")).To(BeFalse())
+		_, err = other.Put(ctx, "id-6", []byte(`{"id":"id-6"}`))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(liveStream(f.stream).State.Msgs).To(BeEquivalentTo(7))
+	})
+})
