@@ -290,7 +290,9 @@ func (c *copies) follow(id copyID, nats *jsclient.Client) error {
 	return nil
 }
 
-// unfollow ends what follow has begun.
+// unfollow ends what follow has begun. A bucket must not be followed while it is handed over: as long as anybody subscribes
+// to its subjects, the server does not tell a writer that nobody stores what it puts, and the writer waits for a time-out
+// instead of trying again at once.
 func (c *copies) unfollow(id copyID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -313,12 +315,20 @@ func (c *copies) stop(id copyID) {
 	}
 }
 
-// handingOver says whether a run that hands over one of the resource's buckets is under way.
-func (c *copies) handingOver(resource types.NamespacedName) bool {
+// handingOver says whether a run that hands over the bucket is under way.
+func (c *copies) handingOver(id copyID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	run := c.runs[id]
+	return run != nil && run.running && run.params.handOver != ""
+}
+
+// running says whether any copy for the resource is under way.
+func (c *copies) running(resource types.NamespacedName) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, run := range c.runs {
-		if id.resource == resource && run.running && run.params.handOver != "" {
+		if id.resource == resource && run.running {
 			return true
 		}
 	}

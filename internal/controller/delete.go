@@ -89,8 +89,8 @@ func (r *Reconciler) deleteStream(ctx context.Context, s *scope) error {
 
 // releaseBuckets gives redirected buckets their subjects back before the stream goes, so that their writers have a home.
 func (r *Reconciler) releaseBuckets(ctx context.Context, s *scope, want jetstream.StreamConfig) error {
-	if r.copies.handingOver(client.ObjectKeyFromObject(s.obj)) {
-		return &failure.Waiting{Reason: v1alpha1.ReasonDeleting, After: time.Second, Err: errors.New("a hand-over of a bucket is being ended")}
+	if r.copies.running(client.ObjectKeyFromObject(s.obj)) {
+		return &failure.Waiting{Reason: v1alpha1.ReasonDeleting, After: time.Second, Err: errors.New("the copy of a bucket is being ended")}
 	}
 	live, err := s.nats.Stream(ctx, want.Name)
 	gone := errors.Is(err, jetstream.ErrStreamNotFound)

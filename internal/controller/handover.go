@@ -78,7 +78,7 @@ func (r *Reconciler) planHandOver(ctx context.Context, s *scope, source v1alpha1
 	}
 	fenced := seen.State == handover.Fenced
 	if kind == "" {
-		if fenced && !s.redirected(source.Bucket) && !r.copies.handingOver(id.resource) {
+		if fenced && !s.redirected(source.Bucket) && !r.copies.handingOver(id) {
 			return errors.Join(r.returnBucket(ctx, s, source.Bucket), pending)
 		}
 		return pending

@@ -57,8 +57,11 @@ func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1
 	if fact.err = r.ensureReturned(ctx, s, source); fact.err != nil {
 		return fact
 	}
-	if fact.err = r.ensureFollowed(s, id); fact.err != nil {
-		return fact
+	if !s.redirected(id.bucket) && !r.copies.handingOver(id) {
+		// Before it is looked at, so that nothing falls between the two.
+		if fact.err = r.copies.follow(id, s.nats); fact.err != nil {
+			return fact
+		}
 	}
 	bucket, err := s.nats.Stream(ctx, migrate.StreamName(source.Bucket))
 	switch {
@@ -70,22 +73,15 @@ func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1
 	}
 	job := r.job(s, source)
 	pending := r.planHandOver(ctx, s, source, &job, bucket, &stored)
+	if s.redirected(id.bucket) || job.handOver != nil {
+		r.copies.unfollow(id)
+	}
 	fact.checkpoint, fact.err = r.copies.ensure(id, job, stored, bucket)
 	fact.phase, fact.pace = s.phase(source, &fact.checkpoint), r.copies.pace(id)
 	if fact.err == nil && fact.checkpoint.Complete() {
 		fact.err = pending
 	}
 	return fact
-}
-
-// ensureFollowed has writes to the bucket wake the resource, before the bucket is looked at, so that nothing falls between
-// the two. What is written to a redirected bucket goes into the stream and needs nobody.
-func (r *Reconciler) ensureFollowed(s *scope, id copyID) error {
-	if s.redirected(id.bucket) {
-		r.copies.unfollow(id)
-		return nil
-	}
-	return r.copies.follow(id, s.nats)
 }
 
 // missingBucket: a bucket that has been copied may go; one that has not is waited for.

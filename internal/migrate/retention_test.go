@@ -12,7 +12,9 @@ import (
 const lateness = 2 * time.Second
 
 func keeping(age time.Duration) func(*jetstream.KeyValueConfig, *jetstream.StreamConfig) {
-	return func(_ *jetstream.KeyValueConfig, stream *jetstream.StreamConfig) { stream.MaxAge, stream.Duplicates = age, age }
+	return func(_ *jetstream.KeyValueConfig, stream *jetstream.StreamConfig) {
+		stream.MaxAge, stream.Duplicates = age, age
+	}
 }
 
 func (f *fixture) setMaxAge(age time.Duration) {

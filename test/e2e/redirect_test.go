@@ -1,0 +1,230 @@
+package e2e
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	. "github.com/onsi/ginkgo/v2"
+	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/types"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/testenv"
+)
+
+var _ = Describe("Redirecting a bucket under 16 writers that nobody redeploys", Label("migration", "redirect"), func() {
+	It("loses and doubles nothing that was acknowledged, and keeps the bucket readable", func(ctx SpecContext) {
+		ns := newNamespace(ctx)
+		bucket := bucketOf(ns)
+		fill(ctx, testenv.LegacyBucket{Name: bucket, Entries: 5_000})
+		old := oneKeyOf(ctx, bucket)
+		writing := startLegacyWriters(ctx, bucket)
+
+		s := stream(ctx, ns, "redirected", afterMigration(bucket, v1alpha1.AfterMigrationRedirect))
+		Eventually(now(s), withinAMinute).WithContext(ctx).Should(SatisfyAll(beReady(), haveArrivedAt(v1alpha1.MigrationRedirected)))
+		writing.afterwards(ctx, 1_000)
+		writing.stop()
+		writing.expectAllIn(ctx, s, 5_000)
+
+		kv, err := env.js.KeyValue(ctx, bucket)
+		Expect(err).NotTo(HaveOccurred())
+		_, err = kv.Get(ctx, old)
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(eventsOf(s), soon).WithContext(ctx).Should(ContainElement(HavePrefix("Normal " + v1alpha1.ReasonBucketRedirected)))
+		events, err := eventsOf(s)(ctx)
+		Expect(err).NotTo(HaveOccurred())
+		for _, event := range events {
+			if strings.Contains(event, v1alpha1.ReasonBucketRedirected) {
+				AddReportEntry("Redirected", event)
+			}
+		}
+		AddReportEntry("Puts", fmt.Sprintf("%d acknowledged, %d failed, the slowest took %s", writing.acknowledged(), writing.failed.Load(), writing.slowest()))
+	}, SpecTimeout(journeyTimeout))
+
+	It("is finished by the next operator when it is killed between the fence and the opening", Label("restart"), func(ctx SpecContext) {
+		ns := newNamespace(ctx)
+		bucket := bucketOf(ns)
+		fill(ctx, testenv.LegacyBucket{Name: bucket, Entries: 1_000})
+		writing := startLegacyWriters(ctx, bucket)
+		s := stream(ctx, ns, "killed", afterMigration(bucket, v1alpha1.AfterMigrationRetain))
+		Eventually(now(s), withinAMinute).WithContext(ctx).Should(beMigrated())
+
+		const tries = 20
+		for i := 1; !killedWhileFenced(ctx, s, bucket); i++ {
+			Expect(i).To(BeNumerically("<", tries), "the operator was always faster")
+			startOperator(ctx)
+			edit(ctx, s, only(afterMigration(bucket, v1alpha1.AfterMigrationRetain)))
+			Eventually(now(s), withinAMinute).WithContext(ctx).Should(SatisfyAll(beReady(), haveArrivedAt(v1alpha1.MigrationComplete)))
+		}
+		startOperator(ctx)
+		Eventually(now(s), withinAMinute).WithContext(ctx).Should(SatisfyAll(beReady(), haveArrivedAt(v1alpha1.MigrationRedirected)))
+		writing.afterwards(ctx, 1_000)
+		writing.stop()
+		writing.expectAllIn(ctx, s, 1_000)
+	}, SpecTimeout(journeyTimeout))
+})
+
+func afterMigration(bucket string, what v1alpha1.AfterMigration) change {
+	return func(s *v1alpha1.AuditStream) {
+		s.Spec.MigrateFrom = append(s.Spec.MigrateFrom, v1alpha1.MigrationSource{Bucket: bucket, AfterMigration: what})
+	}
+}
+
+// only has a change of spec.migrateFrom replace what was there.
+func only(c change) change {
+	return func(s *v1alpha1.AuditStream) {
+		s.Spec.MigrateFrom = nil
+		c(s)
+	}
+}
+
+func haveArrivedAt(phase v1alpha1.MigrationPhase) types.GomegaMatcher {
+	return HaveField("Status.Migration", ConsistOf(HaveField("Phase", phase)))
+}
+
+func oneKeyOf(ctx context.Context, bucket string) string {
+	GinkgoHelper()
+	kv, err := env.js.KeyValue(ctx, bucket)
+	Expect(err).NotTo(HaveOccurred())
+	keys, err := kv.ListKeys(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	defer func() { _ = keys.Stop() }()
+	return <-keys.Keys()
+}
+
+// killedWhileFenced has the bucket redirected and kills the operator as soon as NATS says that the bucket's stream was changed. It says
+// whether that was before the audit stream was open.
+func killedWhileFenced(ctx context.Context, s *v1alpha1.AuditStream, bucket string) bool {
+	GinkgoHelper()
+	changed := make(chan struct{}, 1)
+	sub, err := env.js.Conn().Subscribe("$JS.EVENT.ADVISORY.STREAM.UPDATED.KV_"+bucket, func(*nats.Msg) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	Expect(err).NotTo(HaveOccurred())
+	defer func() { _ = sub.Unsubscribe() }()
+	Expect(env.js.Conn().Flush()).To(Succeed())
+	edit(ctx, s, only(afterMigration(bucket, v1alpha1.AfterMigrationRedirect)))
+	Eventually(changed, withinAMinute).WithContext(ctx).Should(Receive())
+	Expect(env.operator.Kill()).To(Succeed())
+	live, err := onServer(s)(ctx)
+	Expect(err).NotTo(HaveOccurred())
+	backing, err := env.js.Stream(ctx, "KV_"+bucket)
+	Expect(err).NotTo(HaveOccurred())
+	fenced := backing.CachedInfo().Config.Subjects[0] != "$KV."+bucket+".>"
+	return fenced && len(live.Config.Subjects) == 1
+}
+
+// legacyWriters put entries into a bucket, each under a key of its own, and know which were acknowledged.
+type legacyWriters struct {
+	end    context.CancelFunc
+	group  sync.WaitGroup
+	failed atomic.Int64
+
+	mu      sync.Mutex
+	acked   map[string][]byte
+	longest time.Duration
+}
+
+func startLegacyWriters(ctx context.Context, bucket string) *legacyWriters {
+	GinkgoHelper()
+	kv, err := env.js.KeyValue(ctx, bucket)
+	Expect(err).NotTo(HaveOccurred())
+	ctx, end := context.WithCancel(ctx)
+	w := &legacyWriters{end: end, acked: map[string][]byte{}}
+	for range 16 {
+		w.group.Go(func() {
+			for ctx.Err() == nil {
+				w.put(ctx, kv)
+			}
+		})
+	}
+	DeferCleanup(w.stop)
+	return w
+}
+
+func (w *legacyWriters) put(ctx context.Context, kv jetstream.KeyValue) {
+	id := rand.Text()
+	value, err := json.Marshal(map[string]any{"id": id, "timestamp": time.Now(), "user": "alice"})
+	if err != nil {
+		panic(err)
+	}
+	began := time.Now()
+	if _, err := kv.Put(ctx, id, value); err != nil {
+		w.failed.Add(1)
+		if ctx.Err() == nil {
+			GinkgoWriter.Printf("A put failed after %s: %v\n", time.Since(began), err)
+		}
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.acked[id] = value
+	w.longest = max(w.longest, time.Since(began))
+}
+
+// stop ends the writers; what was under way then is not known to be stored.
+func (w *legacyWriters) stop() {
+	w.end()
+	w.group.Wait()
+}
+
+func (w *legacyWriters) acknowledged() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.acked)
+}
+
+func (w *legacyWriters) slowest() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.longest
+}
+
+// afterwards waits until so many more puts have been acknowledged.
+func (w *legacyWriters) afterwards(ctx context.Context, n int) {
+	GinkgoHelper()
+	goal := w.acknowledged() + n
+	Eventually(w.acknowledged, withinAMinute).WithContext(ctx).Should(BeNumerically(">=", goal))
+}
+
+// expectAllIn compares what was acknowledged with what the stream holds, which may hold more: puts whose acknowledgement was
+// lost.
+func (w *legacyWriters) expectAllIn(ctx context.Context, s *v1alpha1.AuditStream, before int) {
+	GinkgoHelper()
+	stored := map[string][][]byte{}
+	live, err := env.js.Stream(ctx, s.Spec.Stream)
+	Expect(err).NotTo(HaveOccurred())
+	consumer, err := live.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	Expect(err).NotTo(HaveOccurred())
+	messages, err := consumer.Messages()
+	Expect(err).NotTo(HaveOccurred())
+	defer messages.Stop()
+	total := live.CachedInfo().State.Msgs
+	for range total {
+		msg, err := messages.Next(jetstream.NextMaxWait(soon))
+		Expect(err).NotTo(HaveOccurred())
+		id := strings.TrimPrefix(msg.Subject(), s.Spec.Subject+".")
+		stored[id] = append(stored[id], msg.Data())
+	}
+	Expect(total).To(BeNumerically("<=", uint64(before+w.acknowledged())+uint64(w.failed.Load())))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for id, value := range w.acked {
+		Expect(stored[id]).To(HaveLen(1), "entry %s", id)
+		Expect(stored[id][0]).To(Equal(value))
+	}
+	for id, copies := range stored {
+		Expect(copies).To(HaveLen(1), "entry %s", id)
+	}
+}
