@@ -264,3 +264,22 @@ func TestStillFenced(t *testing.T) {
 	}
 	f.wantState(bucketName, Own, false)
 }
+
+// TestReturnWhileClaimed: a stream that has lost the bucket's subjects, but is to have them, gets them back when it is healed.
+func TestReturnWhileClaimed(t *testing.T) {
+	f := newFixture(t)
+	f.put(f.bucket(), "old")
+	f.mustCopy(bucketName)
+	f.mustRedirect(bucketName)
+	cfg := f.info(streamName).Config
+	cfg.Subjects = cfg.Subjects[:1]
+	if _, err := f.js.UpdateStream(f.ctx, cfg); err != nil {
+		t.Fatal(err)
+	}
+	if returned, err := f.handOver(bucketName).Return(f.ctx); returned || !errors.Is(err, ErrOpen) {
+		t.Errorf("Return: %t, %v, want ErrOpen", returned, err)
+	}
+	if result := f.mustRedirect(bucketName); !result.Opened || !result.Resumed {
+		t.Errorf("Redirect: %+v", result)
+	}
+}

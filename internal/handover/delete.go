@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -41,7 +42,11 @@ func (h *HandOver) Delete(ctx context.Context, verified migrate.Checkpoint) erro
 	if err == nil {
 		limited, cancel := h.limited(ctx)
 		defer cancel()
-		err = h.remove(limited, &verified)
+		var follow func()
+		if follow, err = h.unfollow(limited); err == nil {
+			defer follow()
+			err = h.remove(limited, &verified)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("deleting bucket %s: %w", h.Bucket, h.undoDelete(ctx, err))
@@ -146,7 +151,7 @@ func apiPrefix(js jetstream.JetStream) string {
 	case opts.Domain != "":
 		return "$JS." + opts.Domain + ".API."
 	case opts.APIPrefix != "":
-		return opts.APIPrefix + "."
+		return strings.TrimSuffix(opts.APIPrefix, ".") + "."
 	default:
 		return jetstream.DefaultAPIPrefix
 	}

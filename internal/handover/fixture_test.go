@@ -21,8 +21,10 @@ import (
 
 const (
 	testTimeout = 90 * time.Second
-	bucketName  = "audit-log"
-	streamName  = "AUDIT"
+	// requestTimeout bounds one request, which a server may never answer.
+	requestTimeout = 5 * time.Second
+	bucketName     = "audit-log"
+	streamName     = "AUDIT"
 )
 
 // fixture is a lone server or a cluster with buckets and an audit stream, and does what the controller does around a
@@ -63,10 +65,43 @@ func start(t *testing.T, replicas int, url string, change ...func(*v1alpha1.Audi
 		c(&f.spec)
 	}
 	f.js = f.connect()
-	if _, err := f.js.CreateStream(ctx, f.build(nil)); err != nil {
-		t.Fatal(err)
-	}
+	f.create(f.build(nil))
 	return f
+}
+
+// try asks a server again that has not answered: a cluster that is busy electing its leaders drops requests.
+func (f *fixture) try(what string, ask func(ctx context.Context) error) {
+	f.t.Helper()
+	for {
+		ctx, cancel := context.WithTimeout(f.ctx, requestTimeout)
+		err := ask(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		if f.ctx.Err() != nil || !passes(err) && !errors.Is(err, nats.ErrNoResponders) {
+			f.t.Fatalf("%s: %v", what, err)
+		}
+	}
+}
+
+func (f *fixture) create(cfg jetstream.StreamConfig) {
+	f.t.Helper()
+	f.try("creating stream "+cfg.Name, func(ctx context.Context) error {
+		_, err := f.js.CreateStream(ctx, cfg)
+		return err
+	})
+}
+
+// legacy opens a bucket as a legacy workload does that starts.
+func (f *fixture) legacy(bucket string) (kv jetstream.KeyValue) {
+	f.t.Helper()
+	js := f.connect()
+	f.try("opening bucket "+bucket, func(ctx context.Context) (err error) {
+		kv, err = js.KeyValue(ctx, bucket)
+		return err
+	})
+	return kv
 }
 
 func (f *fixture) connect() jetstream.JetStream {
@@ -100,11 +135,11 @@ func (f *fixture) bucket(change ...func(*jetstream.KeyValueConfig)) jetstream.Ke
 	for _, c := range change {
 		c(&cfg)
 	}
-	kv, err := f.connect().CreateKeyValue(f.ctx, cfg)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return kv
+	f.try("creating bucket "+cfg.Bucket, func(ctx context.Context) error {
+		_, err := f.js.CreateKeyValue(ctx, cfg)
+		return err
+	})
+	return f.legacy(cfg.Bucket)
 }
 
 func named(name string) func(*jetstream.KeyValueConfig) {
@@ -116,9 +151,10 @@ func entry(id string) []byte { return fmt.Appendf(nil, `{"id":%q,"user":"alice"}
 func (f *fixture) put(kv jetstream.KeyValue, keys ...string) {
 	f.t.Helper()
 	for _, key := range keys {
-		if _, err := kv.Put(f.ctx, key, entry(key)); err != nil {
-			f.t.Fatalf("putting %s: %v", key, err)
-		}
+		f.try("putting "+key, func(ctx context.Context) error {
+			_, err := kv.Put(ctx, key, entry(key))
+			return err
+		})
 	}
 }
 
@@ -136,11 +172,27 @@ func (f *fixture) copy(ctx context.Context, bucket string, through uint64) (migr
 
 func (f *fixture) mustCopy(bucket string) migrate.Checkpoint {
 	f.t.Helper()
-	reached, err := f.copy(f.ctx, bucket, 0)
-	if err != nil {
-		f.t.Fatalf("copying bucket %s: %v", bucket, err)
-	}
+	var reached migrate.Checkpoint
+	f.pass("copying bucket "+bucket, func() (err error) {
+		reached, err = f.copy(f.ctx, bucket, 0)
+		return err
+	})
 	return reached
+}
+
+// pass does again what failed in a cluster, as the controller's next pass does: its servers may be busy.
+func (f *fixture) pass(what string, do func() error) {
+	f.t.Helper()
+	for {
+		err := do()
+		if err == nil {
+			return
+		}
+		if f.replicas == 1 || f.ctx.Err() != nil {
+			f.t.Fatalf("%s: %v", what, err)
+		}
+		f.t.Logf("%s, again: %v", what, err)
+	}
 }
 
 func (f *fixture) save(ctx context.Context, bucket string, c migrate.Checkpoint) error {
@@ -190,11 +242,16 @@ func (f *fixture) handOver(bucket string) *HandOver {
 
 func (f *fixture) mustRedirect(bucket string) Result {
 	f.t.Helper()
-	result, err := f.handOver(bucket).Redirect(f.ctx)
-	if err != nil {
-		f.t.Fatalf("Redirect: %v", err)
-	}
-	f.wantState(bucket, Fenced, true)
+	return f.mustRedirectBy(f.handOver(bucket))
+}
+
+func (f *fixture) mustRedirectBy(h *HandOver) (result Result) {
+	f.t.Helper()
+	f.pass("Redirect", func() (err error) {
+		result, err = h.Redirect(f.ctx)
+		return err
+	})
+	f.wantState(h.Bucket, Fenced, true)
 	return result
 }
 
@@ -208,10 +265,11 @@ func (f *fixture) live(ctx context.Context, name string) (*jetstream.StreamInfo,
 
 func (f *fixture) info(name string) *jetstream.StreamInfo {
 	f.t.Helper()
-	info, err := f.live(f.ctx, name)
-	if err != nil {
-		f.t.Fatalf("looking at %s: %v", name, err)
-	}
+	var info *jetstream.StreamInfo
+	f.try("looking at "+name, func(ctx context.Context) (err error) {
+		info, err = f.live(ctx, name)
+		return err
+	})
 	return info
 }
 
@@ -230,14 +288,15 @@ func (f *fixture) wantState(bucket string, want State, open bool) {
 // stored counts the messages of the stream by the id of their entry.
 func (f *fixture) stored() map[string]int {
 	f.t.Helper()
-	stream, err := f.js.Stream(f.ctx, f.spec.Stream)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	info, err := stream.Info(f.ctx, jetstream.WithSubjectFilter(">"))
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	var info *jetstream.StreamInfo
+	f.try("reading the stream", func(ctx context.Context) error {
+		stream, err := f.js.Stream(ctx, f.spec.Stream)
+		if err != nil {
+			return err
+		}
+		info, err = stream.Info(ctx, jetstream.WithSubjectFilter(">"))
+		return err
+	})
 	ids := map[string]int{}
 	for subject, n := range info.State.Subjects {
 		id, found := strings.CutPrefix(subject, f.spec.Subject+".")
@@ -276,6 +335,8 @@ func (s *streams) Stream(ctx context.Context, name string) (*jetstream.StreamInf
 	if s.dead.Load() {
 		return nil, errDead
 	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	stream, err := s.js.Stream(ctx, name)
 	if err != nil {
 		return nil, err
@@ -292,6 +353,8 @@ func (s *streams) UpdateStream(ctx context.Context, cfg jetstream.StreamConfig) 
 			return nil, err
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	stream, err := s.js.UpdateStream(ctx, cfg)
 	if err != nil {
 		return nil, err
@@ -308,5 +371,7 @@ func (s *streams) DeleteStream(ctx context.Context, name string) error {
 	if s.dead.Load() {
 		return errDead
 	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	return s.js.DeleteStream(ctx, name)
 }

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// defaultLimit is HandOver.Limit when it is 0.
-	defaultLimit = 10 * time.Second
+	// defaultLimit is HandOver.Limit when it is 0. A redirect takes a tenth of it on a busy machine, and nats.go tries again
+	// for half a second only: what is slower is better tried again later.
+	defaultLimit = 3 * time.Second
 	// returnTimeout bounds the attempt to give the subjects back after a failure.
 	returnTimeout = 5 * time.Second
 )
@@ -40,7 +41,12 @@ type HandOver struct {
 	Drain func(ctx context.Context, through uint64) (migrate.Checkpoint, error)
 	// Open has the audit stream take the bucket's subjects, by one update.
 	Open func(ctx context.Context, reached migrate.Checkpoint) error
-	// Limit is how long writers may be kept waiting before the subjects are given back; 0 is 10 seconds.
+	// Unfollow, where it is not nil, ends the operator's own subscriptions to the bucket's subjects before the fence, and
+	// returns what makes them anew once somebody takes what is put. The server counts every subscription as somebody who
+	// may answer: with one left, it does not tell a writer that nobody does, and the writer waits until it gives up instead
+	// of trying again.
+	Unfollow func(ctx context.Context) (follow func(), err error)
+	// Limit is how long writers may be kept waiting before the subjects are given back; 0 is 3 seconds.
 	Limit time.Duration
 	// Now is the clock, time.Now when nil.
 	Now func() time.Time
@@ -97,6 +103,11 @@ func (h *HandOver) Redirect(ctx context.Context) (Result, error) {
 		_, _, err := h.fence(limited)
 		return result, err
 	}
+	follow, err := h.unfollow(limited)
+	if err != nil {
+		return result, h.undo(ctx, err)
+	}
+	defer follow()
 	if err := h.undo(ctx, h.handOver(limited, &result)); err != nil {
 		return result, fmt.Errorf("redirecting bucket %s to stream %s: %w", h.Bucket, h.Stream, err)
 	}
@@ -198,6 +209,13 @@ func (h *HandOver) fence(ctx context.Context) (at time.Time, already bool, err e
 		return at, false, fmt.Errorf("taking the subjects from the bucket: %w", err)
 	}
 	return at, false, nil
+}
+
+func (h *HandOver) unfollow(ctx context.Context) (follow func(), err error) {
+	if h.Unfollow == nil {
+		return func() {}, nil
+	}
+	return h.Unfollow(ctx)
 }
 
 func (h *HandOver) now() time.Time {

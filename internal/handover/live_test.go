@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/osapi-io/auditstream-operator/internal/migrate"
 )
 
 // writers are legacy writers that nobody redeploys: each puts one key after the other, and goes on when a put fails.
@@ -27,10 +29,7 @@ func (f *fixture) write(n int, bucket string) *writers {
 	w := &writers{f: f, stop: stop, acked: map[string]bool{}, failed: map[string]error{}, change: make(chan struct{})}
 	f.t.Cleanup(func() { stop(); w.group.Wait() })
 	for i := range n {
-		kv, err := f.connect().KeyValue(ctx, bucket)
-		if err != nil {
-			f.t.Fatal(err)
-		}
+		kv := f.legacy(bucket)
 		w.group.Go(func() { w.run(ctx, kv, i) })
 	}
 	return w
@@ -117,6 +116,10 @@ func (w *writers) check(bucket string, before ...string) {
 	t.Logf("%d puts acknowledged, %d failed: %v", len(w.acked), len(w.failed), kinds)
 }
 
+const unit = 100 * time.Microsecond
+
+func since(took *time.Duration, start time.Time) { *took = time.Since(start) }
+
 // TestRedirectUnderWriters is the cut-over as it happens on the day.
 func TestRedirectUnderWriters(t *testing.T) {
 	for name, start := range map[string]func(*testing.T) *fixture{
@@ -130,11 +133,23 @@ func TestRedirectUnderWriters(t *testing.T) {
 			w := f.write(16, bucketName)
 			w.await(200)
 			f.mustCopy(bucketName)
-			result := f.mustRedirect(bucketName)
+			var drained, opened time.Duration
+			h := f.handOver(bucketName)
+			drain, open := h.Drain, h.Open
+			h.Drain = func(ctx context.Context, through uint64) (migrate.Checkpoint, error) {
+				defer since(&drained, time.Now())
+				return drain(ctx, through)
+			}
+			h.Open = func(ctx context.Context, reached migrate.Checkpoint) error {
+				defer since(&opened, time.Now())
+				return open(ctx, reached)
+			}
+			result := f.mustRedirectBy(h)
 			if !result.Opened || result.Resumed || result.Mark == 0 || result.Checkpoint.LastSequence < result.Mark {
 				t.Errorf("Redirect: %+v", result)
 			}
-			t.Logf("gap from fence to open: %s", result.Gap.Round(100*time.Microsecond))
+			t.Logf("gap from fence to open: %s, of which the drain took %s, the opening %s",
+				result.Gap.Round(unit), drained.Round(unit), opened.Round(unit))
 			w.await(500)
 			if last := f.info("KV_" + bucketName).State.LastSeq; last != result.Mark {
 				t.Logf("%d messages came after the mark", last-result.Mark)

@@ -90,6 +90,9 @@ func (h *HandOver) probe(ctx context.Context) error {
 func (h *HandOver) publish(ctx context.Context, body []byte) (*jetstream.PubAck, error) {
 	ctx, cancel := context.WithTimeout(ctx, markTry)
 	defer cancel()
+	if body == nil {
+		return h.JetStream.Publish(ctx, FenceSubject(h.Bucket), nil) // a header counts as well
+	}
 	return h.JetStream.Publish(ctx, FenceSubject(h.Bucket), body, jetstream.WithExpectStream(migrate.StreamName(h.Bucket)))
 }
 
