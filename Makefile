@@ -18,6 +18,7 @@ CRD_REF_DOCS := $(LOCALBIN)/crd-ref-docs
 GOLANGCI_LINT := $(LOCALBIN)/golangci-lint
 KUSTOMIZE := $(LOCALBIN)/kustomize
 MANAGER := $(LOCALBIN)/manager
+NATS := $(LOCALBIN)/nats
 NATS_SERVER := $(LOCALBIN)/nats-server
 
 # The control plane of the tests and the demo: hack/controlplane/go.mod pins it.
@@ -47,7 +48,7 @@ RACE ?=
 GOTESTFLAGS ?=
 TEST_TIMEOUT ?= 20m
 E2E_TIMEOUT ?= 45m
-# More arguments for what run, demo and bench start, such as ARGS=--zap-log-level=debug.
+# More arguments for what run, demo and the benches start, such as ARGS=--zap-log-level=debug.
 ARGS ?=
 # What uninstall and undeploy do about objects that are not there.
 ignore-not-found ?= false
@@ -55,7 +56,8 @@ ignore-not-found ?= false
 # Results of tests against real servers say nothing about the next run: they are not cached.
 GO_TEST = go test $(if $(filter 1 true yes,$(RACE)),-race) -count=1
 
-# Directories with a go.mod of their own.
+# Directories with a go.mod that has to be tidy. Not hack/tools/natscli: to tidy it, go wants modules that only the tests of
+# its dependencies use.
 MODULES = . $(TOOLS_DIR) $(TOOLS_DIR)/golangci-lint hack/controlplane
 
 .DEFAULT_GOAL := help
@@ -82,6 +84,11 @@ demo: $(CONTROL_PLANE) nats-server $(MANAGER) ## Show the whole of it on this ma
 bench: $(CONTROL_PLANE) nats-server $(MANAGER) ## Measure, and print the figures as one line of JSON at the end.
 	@go build -o $(LOCALBIN)/bench ./hack/bench
 	@exec $(LOCALBIN)/bench $(ARGS)
+
+.PHONY: bench-migrate
+bench-migrate: $(CONTROL_PLANE) nats-server $(MANAGER) ## Measure the migration beside its alternatives; figures as one line of JSON at the end.
+	@go build -o $(LOCALBIN)/bench-migrate ./hack/bench-migrate
+	@exec $(LOCALBIN)/bench-migrate $(ARGS)
 
 ##@ Development
 
@@ -124,12 +131,12 @@ verify: $(CONTROLLER_GEN) $(CRD_REF_DOCS) $(KUSTOMIZE) lint vet ## Run lint and 
 
 .PHONY: test
 test: manifests generate $(call existing-cluster-or,$(API_SERVER)) nats-server ## Run the unit, API-validation and controller tests; RACE=1 with the race detector.
-	@packages=$$(go list ./... | grep -v '/test/e2e'); set -x; \
+	@packages=$$(go list ./... | grep -vE '/test/(e2e|chaos)'); set -x; \
 	$(GO_TEST) -timeout $(TEST_TIMEOUT) $(GOTESTFLAGS) $$packages
 
 .PHONY: test-e2e
-test-e2e: manifests generate $(call existing-cluster-or,$(CONTROL_PLANE)) nats-server $(KUSTOMIZE) $(MANAGER) ## Run the end-to-end journeys, with the manager as a process of its own.
-	$(GO_TEST) -timeout $(E2E_TIMEOUT) -v $(GOTESTFLAGS) ./test/e2e/...
+test-e2e: manifests generate $(call existing-cluster-or,$(CONTROL_PLANE)) nats-server $(NATS) $(KUSTOMIZE) $(MANAGER) ## Run the end-to-end journeys, docs/migration.md and test/chaos, with the manager as a process of its own.
+	$(GO_TEST) -p 1 -timeout $(E2E_TIMEOUT) -v $(GOTESTFLAGS) ./test/e2e/... ./test/chaos/...
 
 ##@ Build
 
@@ -212,13 +219,14 @@ control-plane: ## Build etcd, kube-apiserver, kube-controller-manager and, where
 nats-server: $(NATS_SERVER) ## Build bin/nats-server in the version that go.mod pins.
 
 .PHONY: tools
-tools: controller-gen crd-ref-docs kustomize golangci-lint ## Build the tools that hack/tools pins into bin.
+tools: controller-gen crd-ref-docs kustomize golangci-lint nats ## Build the tools that hack/tools pins into bin.
 
-.PHONY: controller-gen crd-ref-docs kustomize golangci-lint
+.PHONY: controller-gen crd-ref-docs kustomize golangci-lint nats
 controller-gen: $(CONTROLLER_GEN)
 crd-ref-docs: $(CRD_REF_DOCS)
 kustomize: $(KUSTOMIZE)
 golangci-lint: $(GOLANGCI_LINT)
+nats: $(NATS)
 
 .PHONY: clean
 clean: ## Delete what was built, except the control plane, which takes minutes.
@@ -250,6 +258,9 @@ $(CRD_REF_DOCS): $(TOOLS_MOD)
 
 $(GOLANGCI_LINT): $(addprefix $(TOOLS_DIR)/golangci-lint/,go.mod go.sum main.go)
 	$(call go-build,.,$(TOOLS_DIR)/golangci-lint)
+
+$(NATS): $(addprefix $(TOOLS_DIR)/natscli/,go.mod go.sum)
+	$(call go-build,github.com/nats-io/natscli/nats,$(TOOLS_DIR)/natscli)
 
 $(NATS_SERVER): go.mod go.sum
 	$(call go-build,github.com/nats-io/nats-server/v2,.)

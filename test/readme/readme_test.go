@@ -108,17 +108,24 @@ func TestMakeTargetsExist(t *testing.T) {
 	}
 }
 
+// TestLinksLeadSomewhere looks at the README and at what people read beside it.
 func TestLinksLeadSomewhere(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "README.md"))
-	if err != nil {
-		t.Fatal(err)
+	files, err := filepath.Glob(filepath.Join(root, "docs", "*.md"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no file in docs: %v", err)
 	}
-	for _, match := range regexp.MustCompile(`\]\(([^)#]+)\)`).FindAllStringSubmatch(string(text), -1) {
-		if strings.HasPrefix(match[1], "https://") {
-			continue
+	for _, file := range append(files, filepath.Join(root, "README.md"), filepath.Join(root, "CONTRIBUTING.md")) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if _, err := os.Stat(filepath.Join(root, match[1])); err != nil {
-			t.Errorf("link to %s: %v", match[1], err)
+		for _, match := range regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`).FindAllStringSubmatch(string(text), -1) {
+			if strings.HasPrefix(match[1], "https://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), match[1])); err != nil {
+				t.Errorf("%s: link to %s: %v", file, match[1], err)
+			}
 		}
 	}
 }
