@@ -53,14 +53,17 @@ func run(ctx context.Context, opts *options) error {
 	if err != nil {
 		return fmt.Errorf("finding the Kubernetes API server: %w", err)
 	}
+	lock, err := newFencedLock(config, opts)
+	if err != nil {
+		return fmt.Errorf("setting up the leader election: %w", err)
+	}
 	mgr, err := ctrl.NewManager(config, ctrl.Options{
-		Scheme:                        newScheme(),
-		Metrics:                       metricsOptions(opts),
-		HealthProbeBindAddress:        opts.probeAddr,
-		LeaderElection:                opts.leaderElect,
-		LeaderElectionID:              leaseName,
-		LeaderElectionNamespace:       opts.leaderElectionNamespace,
-		LeaderElectionReleaseOnCancel: true,
+		Scheme:                              newScheme(),
+		Metrics:                             metricsOptions(opts),
+		HealthProbeBindAddress:              opts.probeAddr,
+		LeaderElection:                      opts.leaderElect,
+		LeaderElectionReleaseOnCancel:       true,
+		LeaderElectionResourceLockInterface: lock,
 	})
 	if err != nil {
 		return fmt.Errorf("setting up the manager: %w", err)

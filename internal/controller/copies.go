@@ -190,7 +190,8 @@ func (c *copies) firstSeen(id copyID, created time.Time, sequence uint64) bool {
 
 // furthest chooses between the checkpoint in the stream and what the last run of this process has reached.
 func furthest(stored, reached migrate.Checkpoint, bucket *jetstream.StreamInfo, dryRun bool) migrate.Checkpoint {
-	further := reached.LastSequence >= stored.LastSequence && reached.Matches(bucket.Created, bucket.State.LastSeq)
+	further := reached.LastSequence >= stored.LastSequence && reached.Matches(bucket.Created, bucket.State.LastSeq) &&
+		(reached.Complete() || !stored.Complete())
 	if dryRun || further {
 		return reached
 	}
@@ -271,28 +272,26 @@ func (c *copies) runJob(ctx context.Context, run *copyRun, job copyJob) (reached
 	return reached, job.explain(err)
 }
 
-// follow has writes to the bucket wake the resource. Following a bucket that is followed does nothing.
-func (c *copies) follow(id copyID, nats *jsclient.Client) error {
+// follow has writes to the bucket wake the resource, and says whether they did not before.
+func (c *copies) follow(id copyID, nats *jsclient.Client) (fresh bool, err error) {
 	c.mu.Lock()
 	followed := c.follows[id] != nil
 	c.mu.Unlock()
 	if followed {
-		return nil
+		return false, nil
 	}
 	// It asks the server, which may take a while. Reconciles of one resource never overlap.
 	stop, err := nats.FollowBucket(id.bucket)
 	if err != nil {
-		return err
+		return false, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.follows[id] = stop
-	return nil
+	return true, nil
 }
 
-// unfollow ends what follow has begun. A bucket must not be followed while it is handed over: as long as anybody subscribes
-// to its subjects, the server does not tell a writer that nobody stores what it puts, and the writer waits for a time-out
-// instead of trying again at once.
+// unfollow ends what follow has begun.
 func (c *copies) unfollow(id copyID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

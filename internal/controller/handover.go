@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,12 +30,27 @@ func (s *scope) redirected(bucket string) bool {
 	return found
 }
 
+// withRedirects is the configuration that the stream is to have with the buckets that were redirected to it. One that the
+// spec has returned is left out: somebody may have given it its subjects back by hand, and a stream that insists on them
+// could not be updated any more.
+func withRedirects(want jetstream.StreamConfig, spec *v1alpha1.AuditStreamSpec, live *jetstream.StreamInfo) jetstream.StreamConfig {
+	redirected := slices.DeleteFunc(jsbuilder.Redirects(live.Config.Metadata), func(bucket string) bool {
+		return slices.ContainsFunc(spec.MigrateFrom, func(m v1alpha1.MigrationSource) bool { return m.Bucket == bucket && returns(m) })
+	})
+	return jsbuilder.WithRedirects(want, redirected)
+}
+
+// returns says whether the bucket is to have its own subjects.
+func returns(source v1alpha1.MigrationSource) bool {
+	redirecting := source.AfterMigration == v1alpha1.AfterMigrationRedirect || source.AfterMigration == v1alpha1.AfterMigrationDelete
+	return !redirecting && !source.DryRun
+}
+
 // ensureReturned takes a bucket's subjects from the stream where spec.migrateFrom asks for Retain; planHandOver gives them
 // back to the bucket then. A bucket that is no longer named in spec.migrateFrom stays redirected: its writers may still be
 // there, and what they put would go where nobody looks.
 func (r *Reconciler) ensureReturned(ctx context.Context, s *scope, source v1alpha1.MigrationSource) error {
-	redirecting := source.AfterMigration == v1alpha1.AfterMigrationRedirect || source.AfterMigration == v1alpha1.AfterMigrationDelete
-	if redirecting || source.DryRun || !s.redirected(source.Bucket) {
+	if !returns(source) || !s.redirected(source.Bucket) {
 		return nil
 	}
 	return r.closeRedirects(ctx, s, source.Bucket)
@@ -246,5 +262,8 @@ func (r *Reconciler) returnBucket(ctx context.Context, s *scope, bucket string) 
 }
 
 func (r *Reconciler) handOverOf(target target, bucket string) *handover.HandOver {
-	return &handover.HandOver{Streams: target.nats, JetStream: target.nats.JetStream(), Bucket: bucket, Stream: target.stream, Now: r.Now}
+	return &handover.HandOver{
+		Streams: target.nats, JetStream: target.nats.JetStream(), Bucket: bucket, Stream: target.stream, Now: r.Now,
+		Unfollow: func(ctx context.Context) (func(), error) { return target.nats.PauseBucket(ctx, bucket) },
+	}
 }

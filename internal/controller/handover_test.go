@@ -109,6 +109,25 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 		Expect(liveStream(f.stream).State.Msgs).To(BeEquivalentTo(23))
 	})
 
+	It("goes along with somebody who has given the bucket back by hand", func() {
+		put(0, 5)
+		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect))
+		phase(obj, v1alpha1.MigrationRedirected)
+		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.Suspend = true })
+		awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
+		tamper(f.stream, func(cfg *jetstream.StreamConfig) {
+			cfg.Subjects, cfg.SubjectTransform = []string{f.subject + ".>"}, nil
+		})
+		tamper(migrate.StreamName(f.bucket), func(cfg *jetstream.StreamConfig) { cfg.Subjects = own() })
+		update(obj, func(obj *v1alpha1.AuditStream) {
+			obj.Spec.Suspend = false
+			after(v1alpha1.AfterMigrationRetain)(obj)
+		})
+		phase(obj, v1alpha1.MigrationComplete)
+		Expect(lands("id-5")).To(BeTrue())
+		Expect(jsbuilder.Redirects(liveStream(f.stream).Config.Metadata)).To(BeEmpty())
+	})
+
 	It("finishes a redirect that was killed after the fence", func() {
 		put(0, 20)
 		obj := f.auditStream("a", f.migrating)

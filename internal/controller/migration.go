@@ -11,6 +11,7 @@ import (
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
 	"github.com/osapi-io/auditstream-operator/internal/failure"
+	"github.com/osapi-io/auditstream-operator/internal/handover"
 	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
 	"github.com/osapi-io/auditstream-operator/internal/jsclient"
 	"github.com/osapi-io/auditstream-operator/internal/migrate"
@@ -40,7 +41,7 @@ func (r *Reconciler) ensureMigration(ctx context.Context, s *scope) error {
 // ensureBucket starts the copy of one bucket where there is something to copy, has it handed over where that is declared,
 // and says how it stands.
 func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1.MigrationSource) bucketFact {
-	fact := bucketFact{bucket: source.Bucket, phase: v1alpha1.MigrationWaiting}
+	fact := bucketFact{bucket: source.Bucket, phase: v1alpha1.MigrationWaiting, maxAge: s.want.MaxAge}
 	id := copyID{resource: client.ObjectKeyFromObject(s.obj), bucket: source.Bucket}
 	if fact.err = r.ensureSoleMover(ctx, s, source); fact.err != nil {
 		return fact
@@ -57,13 +58,7 @@ func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1
 	if fact.err = r.ensureReturned(ctx, s, source); fact.err != nil {
 		return fact
 	}
-	if !s.redirected(id.bucket) && !r.copies.handingOver(id) {
-		// Before it is looked at, so that nothing falls between the two.
-		if fact.err = r.copies.follow(id, s.nats); fact.err != nil {
-			return fact
-		}
-	}
-	bucket, err := s.nats.Stream(ctx, migrate.StreamName(source.Bucket))
+	bucket, err := r.ensureFollowed(ctx, s, id)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return s.missingBucket(fact, source, stored)
@@ -73,15 +68,33 @@ func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1
 	}
 	job := r.job(s, source)
 	pending := r.planHandOver(ctx, s, source, &job, bucket, &stored)
-	if s.redirected(id.bucket) || job.handOver != nil {
-		r.copies.unfollow(id)
-	}
 	fact.checkpoint, fact.err = r.copies.ensure(id, job, stored, bucket)
 	fact.phase, fact.pace = s.phase(source, &fact.checkpoint), r.copies.pace(id)
 	if fact.err == nil && fact.checkpoint.Complete() {
 		fact.err = pending
 	}
 	return fact
+}
+
+// ensureFollowed looks at the bucket and has writes to it wake the resource. One that takes none is not followed: what is
+// put into a redirected bucket goes into the stream, and the writers to one that was left fenced have to be told that nobody
+// takes what they put (see handover.HandOver.Unfollow).
+func (r *Reconciler) ensureFollowed(ctx context.Context, s *scope, id copyID) (*jetstream.StreamInfo, error) {
+	bucket, err := s.nats.Stream(ctx, migrate.StreamName(id.bucket))
+	switch {
+	case err != nil && !errors.Is(err, jetstream.ErrStreamNotFound):
+		return nil, err
+	case s.redirected(id.bucket), err == nil && handover.Observe(bucket, id.bucket, s.want.Name).State == handover.Fenced:
+		r.copies.unfollow(id)
+		return bucket, err
+	}
+	if fresh, followErr := r.copies.follow(id, s.nats); followErr != nil {
+		return nil, followErr
+	} else if !fresh {
+		return bucket, err
+	}
+	// Once more, so that nothing falls between the look and the following.
+	return s.nats.Stream(ctx, migrate.StreamName(id.bucket))
 }
 
 // missingBucket: a bucket that has been copied may go; one that has not is waited for.
@@ -144,13 +157,21 @@ func (s *scope) target() target {
 	return target{nats: s.nats, stream: s.want.Name, owner: s.want.Metadata[jsbuilder.MetadataOwner], created: s.live.Created}
 }
 
+// errOvertaken says that another operator has come further with a copy.
+var errOvertaken = errors.New("another operator has come further with the copy")
+
 // setCheckpoint puts a checkpoint into the metadata of the stream, where it shares the fate of the data.
 func setCheckpoint(cfg *jetstream.StreamConfig, bucket string, c *migrate.Checkpoint) error {
+	key := jsbuilder.MetadataMigrationPrefix + bucket
+	// What cannot be read is somebody's mistake, and says nothing.
+	if stored, err := migrate.DecodeCheckpoint(cfg.Metadata[key]); err == nil && !c.Supersedes(&stored) {
+		return errOvertaken
+	}
 	text, err := c.Encode()
 	if err != nil {
 		return err
 	}
-	cfg.Metadata[jsbuilder.MetadataMigrationPrefix+bucket] = text
+	cfg.Metadata[key] = text
 	return nil
 }
 

@@ -108,7 +108,7 @@ var _ = Describe("The migration of a legacy bucket", func() {
 		put(kv, 10, 12)
 		Eventually(entries).WithTimeout(time.Second).Should(BeEquivalentTo(12))
 		counts(obj, 12, 12, 0, 0, 0, 0)
-		Expect(eventsOf(obj)).To(HaveLen(2), "Migrating and Ready, and nothing for late entries")
+		Expect(eventsOf(obj)).To(HaveLen(2), "Migrating and MigrationComplete, and nothing for late entries")
 	})
 
 	It("is not kept waiting by others that follow busy writers", func() {

@@ -3,6 +3,7 @@ package controller
 import (
 	"sync"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -16,6 +17,30 @@ import (
 type ownWrites struct {
 	mu      sync.Mutex
 	written map[types.NamespacedName]*v1alpha1.AuditStream
+	// told is the status that the operator has come to last.
+	told map[types.NamespacedName]*v1alpha1.AuditStreamStatus
+}
+
+// noteStatus records the status that the resource has according to this operator, whether or not that took a write.
+func (o *ownWrites) noteStatus(obj *v1alpha1.AuditStream) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.told == nil {
+		o.told = map[types.NamespacedName]*v1alpha1.AuditStreamStatus{}
+	}
+	o.told[client.ObjectKeyFromObject(obj)] = obj.Status.DeepCopy()
+}
+
+// overwritten says whether somebody else has written the status, such as an operator that has lost its lease and does not
+// know it yet.
+func (o *ownWrites) overwritten(was, is *v1alpha1.AuditStream) bool {
+	if equality.Semantic.DeepEqual(was.Status, is.Status) {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	told := o.told[client.ObjectKeyFromObject(is)]
+	return told != nil && !equality.Semantic.DeepEqual(*told, is.Status)
 }
 
 // note records the resource as the API server returned it from a write.
@@ -50,4 +75,5 @@ func (o *ownWrites) forget(key types.NamespacedName) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.written, key)
+	delete(o.told, key)
 }

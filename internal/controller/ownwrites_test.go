@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
 )
@@ -32,5 +33,31 @@ func TestOwnWritesAreSeenBeforeTheCacheHasThem(t *testing.T) {
 				t.Errorf("newest is version %s, want %s", got.ResourceVersion, test.want)
 			}
 		})
+	}
+}
+
+func TestOverwrittenStatus(t *testing.T) {
+	called := func(stream string) *v1alpha1.AuditStream {
+		return &v1alpha1.AuditStream{Status: v1alpha1.AuditStreamStatus{StreamName: stream}}
+	}
+	told := &ownWrites{}
+	told.noteStatus(called("B"))
+	forgotten := &ownWrites{}
+	forgotten.noteStatus(called("B"))
+	forgotten.forget(types.NamespacedName{})
+	for name, test := range map[string]struct {
+		writes  *ownWrites
+		was, is string
+		want    bool
+	}{
+		"before the first reconcile": {&ownWrites{}, "A", "B", false},
+		"by this operator":           {told, "A", "B", false},
+		"by nobody":                  {told, "C", "C", false},
+		"by somebody else":           {told, "B", "C", true},
+		"of a resource that is gone": {forgotten, "B", "C", false},
+	} {
+		if got := test.writes.overwritten(called(test.was), called(test.is)); got != test.want {
+			t.Errorf("Overwritten %s: %t, want %t", name, got, test.want)
+		}
 	}
 }

@@ -148,7 +148,8 @@ func (r *Reconciler) finish(ctx context.Context, s *scope, err error) (ctrl.Resu
 // again decides when to look again: one bucket's fault that only a change of the resource can mend does not keep another's
 // from being tried again.
 func again(s *scope, err error) (after time.Duration, transient error) {
-	errs := []error{err}
+	errs := make([]error, 1, 1+len(s.buckets))
+	errs[0] = err
 	for i := range s.buckets {
 		errs = append(errs, s.buckets[i].err)
 	}

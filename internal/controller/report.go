@@ -43,6 +43,7 @@ func (r *Reconciler) report(ctx context.Context, s *scope, err error) (held time
 		}
 		r.ownWrites.note(s.obj)
 	}
+	r.ownWrites.noteStatus(s.obj)
 	if events := r.tell(ctx, s, base); changed && held == 0 {
 		r.patches.wrote(key, now, events)
 	}

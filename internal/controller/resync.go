@@ -86,7 +86,7 @@ func (r *Reconciler) stale(ctx context.Context, obj *v1alpha1.AuditStream, strea
 		return true
 	}
 	want, err := r.desired(ctx, obj)
-	want = jsbuilder.WithRedirects(want, jsbuilder.Redirects(live.Config.Metadata))
+	want = withRedirects(want, &obj.Spec, live)
 	if err != nil || len(jsbuilder.Compare(want, live.Config)) > 0 {
 		return true
 	}

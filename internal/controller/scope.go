@@ -49,6 +49,8 @@ type bucketFact struct {
 	checkpoint migrate.Checkpoint
 	// pace is how fast the first copy gets on.
 	pace pace
+	// maxAge is how long entries are kept by the spec, 0 for ever.
+	maxAge time.Duration
 	// err is why the migration does not get on, or why the bucket is not handed over.
 	err error
 }

@@ -53,7 +53,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) 
 		return fmt.Errorf("indexing AuditStreams by stream: %w", err)
 	}
 	return ctrl.NewControllerManagedBy(mgr).
-		For(&v1alpha1.AuditStream{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.AuditStream{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, r.statusOverwritten()))).
 		Watches(&v1alpha1.AuditStream{}, handler.EnqueueRequestsFromMapFunc(r.rivals), builder.WithPredicates(claimChanged())).
 		WatchesRawSource(source.Func(func(_ context.Context, q workqueue.TypedRateLimitingInterface[ctrl.Request]) error {
 			r.queue.mu.Lock()
@@ -100,6 +100,18 @@ func claimChanged() predicate.Predicate {
 			was, is := e.ObjectOld.(*v1alpha1.AuditStream), e.ObjectNew.(*v1alpha1.AuditStream)
 			return !slices.Equal(claimsOf(was), claimsOf(is))
 		},
+		GenericFunc: func(event.GenericEvent) bool { return false },
+	}
+}
+
+// statusOverwritten passes a status that somebody else has written, which is to be put right.
+func (r *Reconciler) statusOverwritten() predicate.Predicate {
+	return predicate.Funcs{
+		CreateFunc: func(event.CreateEvent) bool { return false },
+		UpdateFunc: func(e event.UpdateEvent) bool {
+			return r.ownWrites.overwritten(e.ObjectOld.(*v1alpha1.AuditStream), e.ObjectNew.(*v1alpha1.AuditStream))
+		},
+		DeleteFunc:  func(event.DeleteEvent) bool { return false },
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
 }

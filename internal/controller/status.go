@@ -206,8 +206,18 @@ func (b *bucketFact) verdict() verdict {
 		return verdict{metav1.ConditionTrue, v1alpha1.ReasonInvalidEntries, fmt.Sprintf(
 			"bucket %s: every entry is in the stream; %d values are not entries and stay in the bucket (%s)", b.bucket, c.Invalid, strings.Join(c.InvalidKeys, ", "))}
 	default:
-		return verdict{metav1.ConditionTrue, v1alpha1.ReasonMigrationComplete, fmt.Sprintf("bucket %s: every entry is in the stream", b.bucket)}
+		return verdict{metav1.ConditionTrue, v1alpha1.ReasonMigrationComplete, fmt.Sprintf("bucket %s: every entry is in the stream", b.bucket) + b.retentionNote()}
 	}
+}
+
+// retentionNote says that a maxAge which was declared after the move does not prolong the life of what was moved: each
+// entry carries its own.
+func (b *bucketFact) retentionNote() string {
+	moved := b.checkpoint.MaxAge
+	if moved == 0 || b.maxAge != 0 && b.maxAge <= moved || b.checkpoint.Migrated == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; entries that were moved before maxAge was raised expire by the %s that they were moved with", moved)
 }
 
 // streamState is what the stream holds, in the precision that the API keeps.

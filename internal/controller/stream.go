@@ -33,7 +33,7 @@ func (r *Reconciler) ensureStream(ctx context.Context, s *scope) error {
 	case err != nil:
 		return err
 	}
-	want = jsbuilder.WithRedirects(want, jsbuilder.Redirects(live.Config.Metadata))
+	want = withRedirects(want, &s.obj.Spec, live)
 	s.want = want
 	r.deletions.forget(want.Name)
 	if err := r.claim(ctx, s, live, want.Metadata[jsbuilder.MetadataOwner]); err != nil {

@@ -33,6 +33,8 @@ type follow struct {
 	nc      *nats.Conn
 	sub     *nats.Subscription
 	stopped bool
+	// paused counts those who want no subscription for a while.
+	paused int
 }
 
 // FollowBucket delivers a BucketWritten event for the bucket's backing stream KV_<bucket> when a key is written: at
@@ -53,6 +55,38 @@ func (c *Client) FollowBucket(bucket string) (stop func(), err error) {
 		return nil, err
 	}
 	return release, nil
+}
+
+// PauseBucket ends the subscription to the bucket's subjects, whoever follows it, until resume is called, which delivers an
+// event for what may have been missed. It returns once the server has no subscription left.
+func (c *Client) PauseBucket(ctx context.Context, bucket string) (resume func(), err error) {
+	if !c.Connected() {
+		return nil, Classify(fmt.Errorf("pausing to follow bucket %s: %w", bucket, nats.ErrDisconnected))
+	}
+	nc, f := c.link.Load().nc, c.buckets.acquire(bucket)
+	f.pause(1)
+	resume = sync.OnceFunc(func() {
+		f.pause(-1)
+		if _, err := f.subscribe(nc); err != nil {
+			c.log.Error(err, "Could not subscribe to a bucket", "bucket", bucket)
+		}
+		f.throttle.hit()
+		c.buckets.release(f)
+	})
+	f.unsubscribe()
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	if err := nc.FlushWithContext(ctx); err != nil {
+		resume()
+		return nil, Classify(fmt.Errorf("pausing to follow bucket %s: %w", bucket, err))
+	}
+	return resume, nil
+}
+
+func (f *follow) pause(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.paused += n
 }
 
 func (f *follow) subject() string { return "$KV." + f.name + ".>" }
@@ -99,7 +133,7 @@ func (c *Client) awaitRefusal(nc *nats.Conn, subject string, before error) {
 func (f *follow) subscribe(nc *nats.Conn) (fresh bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.stopped || (f.sub != nil && f.nc == nc) {
+	if f.stopped || f.paused > 0 || (f.sub != nil && f.nc == nc) {
 		return false, nil
 	}
 	sub, err := nc.Subscribe(f.subject(), func(*nats.Msg) { f.throttle.hit() })

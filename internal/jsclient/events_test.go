@@ -2,6 +2,7 @@ package jsclient
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -220,6 +221,53 @@ func TestFollowBucket(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the next follower's event", func() bool { return b.count(written) > before })
+}
+
+func TestPauseBucket(t *testing.T) {
+	t.Parallel()
+	srv := natstest.Run(t)
+	b := newBench(t)
+	c := b.connected(t, Config{URL: srv.URL()})
+	ctx := background(t)
+	stop, err := c.FollowBucket("legacy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	answered := func() bool {
+		t.Helper()
+		try, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		defer cancel()
+		_, err := srv.Connect().RequestWithContext(try, "$KV.legacy.key", nil)
+		if !errors.Is(err, nats.ErrNoResponders) && !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatal(err)
+		}
+		return errors.Is(err, nats.ErrNoResponders)
+	}
+	if answered() {
+		t.Fatal("a writer to a followed bucket was told that nobody answers")
+	}
+
+	resume, err := c.PauseBucket(ctx, "legacy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	late, err := c.FollowBucket("legacy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late()
+	if !answered() {
+		t.Error("a writer to a paused bucket was not told that nobody answers")
+	}
+	written := Event{BucketWritten, "KV_legacy"}
+	before := b.count(written)
+	resume()
+	resume()
+	eventually(t, "the event for what was missed", func() bool { return b.count(written) > before })
+	if answered() {
+		t.Error("the bucket is not followed again")
+	}
 }
 
 func TestFollowBucketRefusesABadName(t *testing.T) {

@@ -86,6 +86,16 @@ func (c *Checkpoint) Matches(created time.Time, lastSequence uint64) bool {
 	return c.Created.Equal(created) && c.LastSequence <= lastSequence
 }
 
+// Supersedes says whether the checkpoint may take the place of one that is stored. An operator that was frozen, and does not
+// know yet that another one has taken over, must not take back what its successor has stored: of two copies, the one that
+// began later counts, and a copy never goes back.
+func (c *Checkpoint) Supersedes(stored *Checkpoint) bool {
+	if !c.StartTime.Equal(stored.StartTime) {
+		return c.StartTime.After(stored.StartTime)
+	}
+	return c.LastSequence >= stored.LastSequence && (c.Complete() || !stored.Complete())
+}
+
 // Encode renders the checkpoint for stream metadata.
 func (c *Checkpoint) Encode() (string, error) {
 	text, err := json.Marshal(c)

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"os"
+	"sync/atomic"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
+	"k8s.io/client-go/tools/record"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/leaderelection"
+	"sigs.k8s.io/controller-runtime/pkg/recorder"
+)
+
+// fencedLock is a lock whose holder ends at once when it sees that another one has it. client-go would let a leader that was
+// frozen for longer than its lease work on beside its successor until the deadline for renewing has passed once more.
+type fencedLock struct {
+	resourcelock.Interface
+	held atomic.Bool
+	lost func(holder string)
+}
+
+func newFencedLock(config *rest.Config, opts *options) (resourcelock.Interface, error) {
+	lock, err := leaderelection.NewResourceLock(config, noEvents{}, leaderelection.Options{
+		LeaderElection:          opts.leaderElect,
+		LeaderElectionID:        leaseName,
+		LeaderElectionNamespace: opts.leaderElectionNamespace,
+	})
+	if err != nil || lock == nil {
+		return nil, err
+	}
+	return &fencedLock{Interface: lock, lost: func(holder string) {
+		ctrl.Log.WithName("setup").Info("Stopped the operator because another one leads", "leader", holder)
+		os.Exit(1)
+	}}, nil
+}
+
+func (l *fencedLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	record, raw, err := l.Interface.Get(ctx)
+	if err == nil && l.held.Load() && record.HolderIdentity != "" && record.HolderIdentity != l.Identity() {
+		l.lost(record.HolderIdentity)
+	}
+	return record, raw, err
+}
+
+func (l *fencedLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	return l.note(record, l.Interface.Create(ctx, record))
+}
+
+func (l *fencedLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	return l.note(record, l.Interface.Update(ctx, record))
+}
+
+func (l *fencedLock) note(record resourcelock.LeaderElectionRecord, err error) error {
+	if err == nil {
+		l.held.Store(record.HolderIdentity == l.Identity())
+	}
+	return err
+}
+
+// noEvents has the lock write no events: the lease says itself who has it, and since when.
+type noEvents struct{ recorder.Provider }
+
+func (noEvents) GetEventRecorderFor(string) record.EventRecorder { return nil }

@@ -1,0 +1,91 @@
+package controller
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/onsi/gomega"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/osapi-io/auditstream-operator/internal/migrate"
+	"github.com/osapi-io/auditstream-operator/internal/natstest"
+)
+
+func TestStopEndsWhatAResourceDoesWithABucket(t *testing.T) {
+	g := gomega.NewWithT(t)
+	c := newCopies(nil, time.Now)
+	var ended []string
+	for _, bucket := range []string{"a", "b"} {
+		id := copyID{bucket: bucket}
+		c.follows[id] = func() { ended = append(ended, "following "+bucket) }
+		c.runs[id] = &copyRun{running: true, cancel: func(error) { ended = append(ended, "copying "+bucket) }}
+	}
+	c.stop(copyID{bucket: "a"})
+	g.Expect(ended).To(gomega.ConsistOf("following a", "copying a"))
+	g.Expect(c.follows).NotTo(gomega.HaveKey(copyID{bucket: "a"}))
+	c.runs[copyID{bucket: "b"}].running = false
+	c.stop(copyID{bucket: "b"})
+	g.Expect(c.runs).NotTo(gomega.HaveKey(copyID{bucket: "b"}), "what has ended is forgotten")
+	c.stop(copyID{bucket: "c"})
+}
+
+func TestACopyTellsItsPace(t *testing.T) {
+	g := gomega.NewWithT(t)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	js := natstest.Run(t).JetStream()
+	_, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "b"})
+	g.Expect(err).NotTo(gomega.HaveOccurred())
+	_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
+	g.Expect(err).NotTo(gomega.HaveOccurred())
+	for i := range 5000 {
+		_, err := js.PublishAsync(fmt.Sprintf("$KV.b.id-%d", i), fmt.Appendf(nil, `{"id":"id-%d"}`, i))
+		g.Expect(err).NotTo(gomega.HaveOccurred())
+	}
+	g.Eventually(js.PublishAsyncComplete()).WithTimeout(eventually).Should(gomega.BeClosed())
+
+	// On this clock every look takes a second, so that the copy tells often.
+	var seconds atomic.Int64
+	clock := func() time.Time { return startTime.Add(time.Duration(seconds.Add(1)) * time.Second) }
+	id := copyID{bucket: "b"}
+	woken := make(chan struct{}, 1000)
+	c := newCopies(func(types.NamespacedName) { woken <- struct{}{} }, clock)
+	go func() { _ = c.Start(ctx) }()
+	g.Eventually(func() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.ctx != nil }).Should(gomega.BeTrue())
+	job := copyJob{explain: func(err error) error { return err }, Job: migrate.Job{
+		JetStream: js, Bucket: "b", Stream: "S", Subject: "s", Now: clock, Linger: time.Millisecond,
+		Save: func(context.Context, migrate.Checkpoint) error { return nil },
+	}}
+	bucket, err := js.Stream(ctx, "KV_b")
+	g.Expect(err).NotTo(gomega.HaveOccurred())
+
+	for range maxCopies {
+		c.slots <- struct{}{}
+	}
+	begun, err := c.ensure(id, job, migrate.Checkpoint{}, bucket.CachedInfo())
+	g.Expect(err).NotTo(gomega.HaveOccurred())
+	g.Expect(begun.StartTime.After(startTime)).To(gomega.BeTrue(), "it counts as begun while it waits for its turn")
+	g.Expect(begun.Total).To(gomega.BeEquivalentTo(5000))
+	g.Expect(c.pace(id)).To(gomega.BeZero())
+	for range maxCopies {
+		<-c.slots
+	}
+	var fastest int64
+	g.Eventually(func() bool {
+		select {
+		case <-woken:
+		default:
+		}
+		fastest = max(fastest, c.pace(id).perSecond)
+		reached, err := c.ensure(id, job, begun, bucket.CachedInfo())
+		g.Expect(err).NotTo(gomega.HaveOccurred())
+		return reached.Complete()
+	}).WithTimeout(eventually).WithPolling(50 * time.Microsecond).Should(gomega.BeTrue())
+	g.Expect(fastest).To(gomega.BeNumerically(">", 0))
+	g.Expect(c.pace(id)).To(gomega.BeZero(), "what is complete has no pace")
+	c.stopAll(types.NamespacedName{})
+}
