@@ -210,19 +210,16 @@ func clean(c *migrate.Checkpoint) bool { return c.Invalid == 0 && c.Mismatched =
 func (r *Reconciler) redirect(ctx context.Context, target target, job migrate.Job, reached *migrate.Checkpoint) (string, error) {
 	// The writers went on while the copy was verified: what they wrote is copied before they are stopped.
 	job.Verify, job.Resume = false, *reached
-	var err error
-	if *reached, err = job.Run(ctx); err != nil {
+	drain, err := job.OpenDrain(ctx)
+	if err != nil {
 		return "", err
 	}
-	if !clean(reached) {
+	defer drain.Close(ctx)
+	if *reached = drain.Reached(); !clean(reached) {
 		return "", handover.ErrNotClean
 	}
 	h := r.handOverOf(target, job.Bucket)
-	h.Drain = func(ctx context.Context, through uint64) (migrate.Checkpoint, error) {
-		drain := job
-		drain.Resume, drain.Through, drain.Save, drain.Progress = *reached, through, nil, nil
-		return drain.Run(ctx)
-	}
+	h.Drain = drain.Through
 	h.Open = func(ctx context.Context, c migrate.Checkpoint) error {
 		_, err := r.amend(ctx, target, func(cfg *jetstream.StreamConfig) error {
 			cfg.Metadata[jsbuilder.MetadataRedirectPrefix+job.Bucket] = r.Now().UTC().Format(time.RFC3339Nano)

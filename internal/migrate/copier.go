@@ -53,7 +53,6 @@ type item struct {
 	fate fate
 	// wanted is whether the entry is to be published if the stream does not hold it.
 	wanted bool
-	ack    jetstream.PubAckFuture
 	// before is the entry of the stream that an earlier revision of the key has become, when it has been counted.
 	before *stored
 }
@@ -63,6 +62,8 @@ type copier struct {
 	*Job
 	src        *source
 	maxPayload int64
+	// last is the sequence up to which the bucket has been read, pending how many messages are to be delivered after it.
+	last, pending uint64
 	// resumed is the sequence that the checkpoint covered when the run began, targetLast the stream's last one then.
 	resumed, targetLast uint64
 	// replicated is whether the stream has more than one replica; batchSize how many entries go into one batch then.
@@ -70,9 +71,11 @@ type copier struct {
 	batchSize  int
 	// meeting is whether the stream has been found to hold some of the entries already.
 	meeting bool
-	// publisher publishes one by one, while reconnects is the connection's count of them.
-	publisher  jetstream.JetStream
-	reconnects uint64
+	// envelope is the message that every entry is published in.
+	envelope *nats.Msg
+	// acks receives the acknowledgements of single messages; storedAnswer is how the one of a stored message begins.
+	acks         *acks
+	storedAnswer []byte
 
 	// at covers every message before the first of those under way.
 	at Checkpoint
@@ -99,12 +102,11 @@ func (c *copier) run(ctx context.Context) error {
 	if goal == 0 {
 		goal = c.src.info.State.LastSeq
 	}
-	last, pending := c.at.LastSequence, c.src.pending
 	for {
 		caughtUp, wait := false, ackTimeout
-		if pending == 0 || last >= goal && c.Through != 0 {
+		if c.pending == 0 || c.last >= goal && c.Through != 0 {
 			var err error
-			if caughtUp, err = c.src.exhausted(ctx, last, goal); err != nil {
+			if caughtUp, err = c.src.exhausted(ctx, c.last, goal); err != nil {
 				return err
 			}
 		}
@@ -127,7 +129,7 @@ func (c *copier) run(ctx context.Context) error {
 		if err := c.take(ctx, r); err != nil {
 			return err
 		}
-		last, pending = r.sequence, r.pending
+		c.last, c.pending = r.sequence, r.pending
 	}
 }
 
@@ -190,14 +192,21 @@ func (c *copier) remaining(r *revision) time.Duration {
 	return c.MaxAge - c.Now().Sub(r.stored)
 }
 
-// message is the entry as it is published.
+// message is the entry as it is published. It is the same message each time, which may be changed once a publish returns:
+// nats.go has copied it by then.
 func (c *copier) message(r *revision) *nats.Msg {
-	msg := nats.NewMsg(c.subject(r.key))
-	msg.Data = r.value
-	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
-	// Should the stream be gone, its subject may be another's.
-	msg.Header.Set(jetstream.ExpectedStreamHeader, c.Stream)
-	msg.Header.Set(HeaderSourceBucket, c.Bucket)
+	if c.envelope == nil {
+		c.envelope = nats.NewMsg("")
+		c.envelope.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
+		// Should the stream be gone, its subject may be another's.
+		c.envelope.Header.Set(jetstream.ExpectedStreamHeader, c.Stream)
+		c.envelope.Header.Set(HeaderSourceBucket, c.Bucket)
+	}
+	msg := c.envelope
+	msg.Header.Del(headerBatchID)
+	msg.Header.Del(headerBatchSequence)
+	msg.Header.Del(headerBatchCommit)
+	msg.Subject, msg.Reply, msg.Data = c.subject(r.key), "", r.value
 	msg.Header.Set(HeaderSourceSequence, strconv.FormatUint(r.sequence, 10))
 	msg.Header.Set(HeaderSourceTime, r.stored.UTC().Format(time.RFC3339Nano))
 	if c.MaxAge > 0 {

@@ -72,6 +72,16 @@ type Job struct {
 // It returns jetstream.ErrStreamNotFound when the bucket or the stream does not exist, ErrNotVerified when the stream does
 // not hold what it took, and the cause of ctx when it was cancelled.
 func (j *Job) Run(ctx context.Context) (Checkpoint, error) {
+	c, err := j.open(ctx)
+	if err != nil {
+		return j.Resume, err
+	}
+	defer c.close(ctx)
+	return c.finish(ctx, c.run(ctx))
+}
+
+// open begins to read the bucket. The caller has to close the copier.
+func (j *Job) open(ctx context.Context) (*copier, error) {
 	if j.Now == nil {
 		j.Now = time.Now
 	}
@@ -79,26 +89,32 @@ func (j *Job) Run(ctx context.Context) (Checkpoint, error) {
 		j.Linger = defaultLinger
 	}
 	nc := j.JetStream.Conn()
-	publisher, err := jetstream.New(nc,
-		jetstream.WithPublishAsyncMaxPending(2*window), jetstream.WithPublishAsyncTimeout(ackTimeout))
-	if err != nil {
-		return j.Resume, fmt.Errorf("opening JetStream: %w", err)
-	}
-	defer publisher.CleanupPublisher()
 	c := &copier{
 		Job: j, maxPayload: nc.MaxPayload(), batchSize: window, keys: map[string]bool{},
-		publisher: publisher, reconnects: nc.Stats().Reconnects,
+		storedAnswer: fmt.Appendf(nil, `{"stream":%q,`, j.Stream),
 	}
 	if err := c.observeTarget(ctx); err != nil {
-		return j.Resume, err
+		return nil, err
 	}
-	src, err := openSource(ctx, j.JetStream, j.Bucket, c.begin)
-	if err != nil {
-		return j.Resume, err
+	var err error
+	if c.acks, err = openAcks(nc, window); err != nil {
+		return nil, err
 	}
-	defer src.close(ctx)
-	c.src = src
-	err = c.run(ctx)
+	if c.src, err = openSource(ctx, j.JetStream, j.Bucket, c.begin); err != nil {
+		c.acks.close()
+		return nil, err
+	}
+	c.last, c.pending = c.at.LastSequence, c.src.pending
+	return c, nil
+}
+
+func (c *copier) close(ctx context.Context) {
+	c.src.close(ctx)
+	c.acks.close()
+}
+
+// finish ends a run that has ended with err.
+func (c *copier) finish(ctx context.Context, err error) (Checkpoint, error) {
 	// What is under way when the read fails may still succeed, and must not go on beside the next run.
 	if awaitErr := c.await(); err == nil {
 		err = awaitErr
@@ -108,6 +124,39 @@ func (j *Job) Run(ctx context.Context) (Checkpoint, error) {
 	}
 	return c.reached(), err
 }
+
+// Drain is a copy that has caught up with its bucket and is ready to copy the rest without delay. It is used by one
+// goroutine at a time.
+type Drain struct{ c *copier }
+
+// OpenDrain copies what Run does until it has caught up. The caller has to close the Drain, before ctx ends.
+func (j *Job) OpenDrain(ctx context.Context) (*Drain, error) {
+	job := *j
+	job.UntilCaughtUp = true
+	c, err := job.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.finish(ctx, c.run(ctx)); err != nil {
+		c.close(ctx)
+		return nil, err
+	}
+	return &Drain{c}, nil
+}
+
+// Reached is how far the copy is.
+func (d *Drain) Reached() Checkpoint { return d.c.reached() }
+
+// Through copies up to and including a sequence of the bucket's backing stream, which must be one that the stream has
+// reached. It saves nothing. After an error, or when ctx has ended, the Drain can only be closed.
+func (d *Drain) Through(ctx context.Context, sequence uint64) (Checkpoint, error) {
+	defer context.AfterFunc(ctx, d.c.src.cursor.Stop)()
+	d.c.Job.Through, d.c.Job.Save = sequence, nil
+	return d.c.finish(ctx, d.c.run(ctx))
+}
+
+// Close ends the read.
+func (d *Drain) Close(ctx context.Context) { d.c.close(ctx) }
 
 // observeTarget notes how the stream is before the run adds to it.
 func (c *copier) observeTarget(ctx context.Context) error {

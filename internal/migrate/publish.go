@@ -3,6 +3,7 @@ package migrate
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -48,28 +49,45 @@ func (c *copier) publish(ctx context.Context, items []*item) error {
 }
 
 // publishEach publishes the items ahead of their acknowledgements. When one is refused as present, the others are stored
-// all the same.
+// all the same, and all of them have to be compared.
 func (c *copier) publishEach(ctx context.Context, items []*item) error {
 	for _, it := range items {
 		if err := c.sameConnection(); err != nil {
 			return err
 		}
-		ack, err := c.publisher.PublishMsgAsync(c.message(it.revision))
-		if err != nil {
+		msg := c.message(it.revision)
+		msg.Reply = c.acks.inbox
+		if err := c.JetStream.Conn().PublishMsg(msg); err != nil {
 			return fmt.Errorf("publishing entry %s: %w", it.key, err)
 		}
-		it.ack = ack
 	}
-	var conflict error
+	if err := c.awaitEach(ctx, len(items)); err != nil {
+		return fmt.Errorf("publishing %d entries up to %s: %w", len(items), items[len(items)-1].key, err)
+	}
 	for _, it := range items {
+		it.fate = fateCopied
+	}
+	return nil
+}
+
+// awaitEach waits for n acknowledgements. A conflict is returned once all have come.
+func (c *copier) awaitEach(ctx context.Context, n int) error {
+	var conflict error
+	patience := time.NewTimer(ackTimeout)
+	defer patience.Stop()
+	for range n {
 		select {
-		case <-it.ack.Ok():
-			it.fate = fateCopied
-		case err := <-it.ack.Err():
-			if !isConflict(err) {
-				return fmt.Errorf("publishing entry %s: %w", it.key, err)
+		case reply := <-c.acks.replies:
+			if err := c.acknowledged(reply, 1); isConflict(err) {
+				conflict = err
+			} else if err != nil {
+				return err
 			}
-			conflict = err
+			patience.Reset(ackTimeout)
+		case <-c.acks.disconnected:
+			return nats.ErrDisconnected
+		case <-patience.C:
+			return fmt.Errorf("no acknowledgement came for %s: %w", ackTimeout, nats.ErrTimeout)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
@@ -80,11 +98,12 @@ func (c *copier) publishEach(ctx context.Context, items []*item) error {
 // sameConnection fails once the connection has been lost since the run began. What was under way then may be lost, and
 // publishing on would put later entries before it.
 func (c *copier) sameConnection() error {
-	nc := c.publisher.Conn()
-	if nc.IsConnected() && nc.Stats().Reconnects == c.reconnects {
+	select {
+	case <-c.acks.disconnected:
+		return nats.ErrDisconnected
+	default:
 		return nil
 	}
-	return nats.ErrDisconnected
 }
 
 // due are the items that are to be published. One that was compared and is missing is due where it was to be published.

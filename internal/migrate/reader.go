@@ -10,6 +10,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// heartbeat is how often the server says that it has nothing to deliver; two that are missing have the consumer replaced.
+const heartbeat = time.Second
+
 // reader reads a stream in sequence order.
 type reader struct {
 	js     jetstream.JetStream
@@ -46,7 +49,8 @@ func openReader(ctx context.Context, js jetstream.JetStream, name string, resume
 	r.pending = r.consumer.CachedInfo().NumPending
 	// A limit below the largest message would stop the read at it.
 	readAhead := max(windowBytes, 2*int(js.Conn().MaxPayload()))
-	r.cursor, err = r.consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(2*window, readAhead))
+	// A request for messages that was lost, as may happen to the first one in a cluster, shows by a missing heartbeat.
+	r.cursor, err = r.consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(2*window, readAhead), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
 		return nil, fmt.Errorf("reading stream %s: %w", name, err)
 	}

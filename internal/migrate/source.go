@@ -106,12 +106,14 @@ func checkEntry(r *revision, maxPayload int64) error {
 	if !auditstore.ValidID(r.key) {
 		return fmt.Errorf("%w: the key is not one subject token", errNotAnEntry)
 	}
-	var entry auditstore.Entry
-	if err := json.Unmarshal(r.value, &entry); err != nil {
-		return fmt.Errorf("%w: the value is not the JSON object of an entry", errNotAnEntry)
-	}
-	if entry.ID != r.key {
-		return fmt.Errorf("%w: the id in the value is not the key", errNotAnEntry)
+	if !plainEntry(r.value, r.key) {
+		var entry auditstore.Entry
+		if err := json.Unmarshal(r.value, &entry); err != nil {
+			return fmt.Errorf("%w: the value is not the JSON object of an entry", errNotAnEntry)
+		}
+		if entry.ID != r.key {
+			return fmt.Errorf("%w: the id in the value is not the key", errNotAnEntry)
+		}
 	}
 	if int64(len(r.value))+headerAllowance > maxPayload {
 		return fmt.Errorf("%w: with its headers it is larger than the %d bytes that the server takes", errNotAnEntry, maxPayload)

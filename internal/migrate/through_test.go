@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -18,6 +19,35 @@ func TestThroughCopiesUpToASequenceAndNoFurther(t *testing.T) {
 	f.wantCounts(reached, Counts{Total: 15, Migrated: 15})
 	if reached.LastSequence != 15 || len(f.subjects()) != 15 {
 		t.Errorf("the copy came to %d and stored %d entries, want 15", reached.LastSequence, len(f.subjects()))
+	}
+}
+
+func TestADrainCopiesTheRestWithoutSaving(t *testing.T) {
+	f := newFixture(t)
+	f.fill(0, 10)
+	job := &Job{
+		JetStream: f.js, Bucket: "audit-log", Stream: "AUDIT", Subject: "audit",
+		Save: func(_ context.Context, c Checkpoint) error { f.saved = append(f.saved, c); return nil },
+	}
+	drain, err := job.OpenDrain(f.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer drain.Close(f.ctx)
+	if c := drain.Reached(); c.LastSequence != 10 || !c.Complete() {
+		t.Fatalf("the drain came to %+v, want a complete copy of 10", c)
+	}
+	saved := len(f.saved)
+	f.fill(10, 20)
+
+	reached, err := drain.Through(f.ctx, 20)
+
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.wantCounts(reached, Counts{Total: 20, Migrated: 20})
+	if len(f.saved) != saved {
+		t.Error("the drain has saved a checkpoint")
 	}
 }
 
