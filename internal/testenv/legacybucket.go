@@ -37,6 +37,8 @@ type LegacyBucket struct {
 	TTL time.Duration
 	// MaxBytes is the size of the bucket; the default is 50 MiB.
 	MaxBytes int64
+	// Replicas is on how many servers the bucket is; the default is 1.
+	Replicas int
 	// Seed makes other keys and entries.
 	Seed uint64
 	// Newest is the timestamp of the last entry; the others are a second apart. The default is a fixed date.
@@ -66,6 +68,7 @@ func FillLegacyBucket(ctx context.Context, js jetstream.JetStream, bucket Legacy
 		Bucket:   bucket.Name,
 		TTL:      bucket.TTL,
 		MaxBytes: bucket.MaxBytes,
+		Replicas: bucket.Replicas,
 		History:  bucket.History,
 	})
 	if err != nil {

@@ -178,6 +178,9 @@ func (s *NATSServer) awaitJetStream(ctx context.Context) error {
 // URL is the address clients connect to. It stays the same after a restart.
 func (s *NATSServer) URL() string { return "nats://" + address(s.opts.Port) }
 
+// Name is the server's name, which is how a cluster names a leader.
+func (s *NATSServer) Name() string { return s.opts.Name }
+
 // LogFile is what the server writes.
 func (s *NATSServer) LogFile() string { return filepath.Join(s.dir, s.opts.Name+".log") }
 
