@@ -50,8 +50,14 @@ func (c *copier) compare(ctx context.Context, it *item) error {
 	if c.countedBefore(first, it.sequence) {
 		it.before = first
 	}
+	twice, err := c.copiedAgain(ctx, it, first)
+	if err != nil {
+		return err
+	}
 	own := first.header(HeaderSourceBucket) == c.Bucket && first.header(HeaderSourceSequence) == strconv.FormatUint(it.sequence, 10)
 	switch {
+	case twice:
+		it.fate = fateDoubled
 	case !bytes.Equal(first.Data, it.value):
 		it.fate = fateMismatched
 	case own && !c.DryRun:
@@ -62,6 +68,19 @@ func (c *copier) compare(ctx context.Context, it *item) error {
 		it.fate = fatePresent
 	}
 	return nil
+}
+
+// copiedAgain says whether the stream holds a further copy of the entry from this bucket. What others have written under
+// the id later is theirs.
+func (c *copier) copiedAgain(ctx context.Context, it *item, first *stored) (bool, error) {
+	if !c.doubled {
+		return false, nil
+	}
+	last, err := lastUnder(ctx, c.JetStream, c.Stream, c.subject(it.key))
+	if err != nil || last == nil || last.Sequence == first.Sequence {
+		return false, err
+	}
+	return c.fromThisBucket(last.header(HeaderSourceBucket), last.header(HeaderSourceTime)), nil
 }
 
 // countedBefore says whether the message is the copy of an earlier revision of the same bucket that the checkpoint

@@ -45,6 +45,7 @@ const (
 	fateCounted // as fatePresent, and counted before
 	fateMismatched
 	fateMissing
+	fateDoubled
 )
 
 // item is a message of the bucket on its way.
@@ -90,6 +91,9 @@ type copier struct {
 	// them, and never published, because retention may have removed them since.
 	recountTo uint64
 
+	// doubled is whether the comparison has to look for entries that are there more than once: the stream holds several
+	// messages under some ids.
+	doubled bool
 	// verified is whether this run has verified the copy.
 	verified            bool
 	saved               uint64

@@ -16,7 +16,8 @@ var ErrNotVerified = errors.New("the stream does not hold what was copied into i
 // were already present are not read again: each has been compared on its own.
 //
 // Where they differ, every entry is compared on its own. The stream may hold more than was counted, when the operator was
-// killed before a checkpoint and the bucket has lost entries since, and less, when retention has removed some.
+// killed before a checkpoint and the bucket has lost entries since, and less, when retention has removed some. It must not
+// hold an entry twice.
 func (c *copier) verify(ctx context.Context) error {
 	count, digest, info, err := c.readBack(ctx)
 	if err != nil {
@@ -31,7 +32,10 @@ func (c *copier) verify(ctx context.Context) error {
 		found.StreamDigest.add(digest)
 	} else {
 		removing := info.State.FirstSeq > 1 || info.State.NumDeleted > 0
-		if err := c.compareEach(ctx, found, removing); err != nil {
+		c.doubled = info.State.Msgs > info.State.NumSubjects
+		err := c.compareEach(ctx, found, removing)
+		c.doubled = false
+		if err != nil {
 			return err
 		}
 	}
@@ -108,6 +112,8 @@ func (c *copier) requireEach(ctx context.Context, found *Verification, batch []*
 				return fmt.Errorf("%w: entry %s of bucket %s is missing", ErrNotVerified, it.key, c.Bucket)
 			}
 			found.Removed++
+		case fateDoubled:
+			return fmt.Errorf("%w: entry %s of bucket %s is there more than once", ErrNotVerified, it.key, c.Bucket)
 		case fateMismatched:
 			if !c.isMismatched(it.key) {
 				return fmt.Errorf("%w: entry %s of bucket %s has other bytes", ErrNotVerified, it.key, c.Bucket)

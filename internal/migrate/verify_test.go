@@ -51,6 +51,35 @@ func TestVerificationFindsAnEntryWithOtherBytes(t *testing.T) {
 	}
 }
 
+func TestVerificationFindsAnEntryThatIsThereTwice(t *testing.T) {
+	f := newFixture(t)
+	f.fill(0, 10)
+	doubling := beforeVerification(f, func(stream jetstream.Stream) {
+		first, err := stream.GetMsg(f.ctx, 4)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		again := nats.NewMsg(first.Subject)
+		again.Data = first.Data
+		for _, name := range []string{HeaderSourceBucket, HeaderSourceSequence, HeaderSourceTime} {
+			again.Header.Set(name, first.Header.Get(name))
+		}
+		if _, err := f.js.PublishMsg(f.ctx, again); err != nil {
+			t.Error(err)
+		}
+	})
+
+	reached, err := f.run(Checkpoint{}, doubling)
+
+	if !errors.Is(err, ErrNotVerified) || !strings.Contains(err.Error(), key(3)+" of bucket audit-log is there more than once") {
+		t.Errorf("Run returned %v, want ErrNotVerified about %s", err, key(3))
+	}
+	if reached.Complete() {
+		t.Error("the copy counts as complete")
+	}
+}
+
 func TestVerificationAllowsForWhatRetentionRemoved(t *testing.T) {
 	f := newFixture(t)
 	f.fill(0, 10)
