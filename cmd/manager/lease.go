@@ -37,24 +37,24 @@ func newFencedLock(config *rest.Config, opts *options) (resourcelock.Interface, 
 }
 
 func (l *fencedLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
-	record, raw, err := l.Interface.Get(ctx)
-	if err == nil && l.held.Load() && record.HolderIdentity != "" && record.HolderIdentity != l.Identity() {
-		l.lost(record.HolderIdentity)
+	lease, raw, err := l.Interface.Get(ctx)
+	if err == nil && l.held.Load() && lease.HolderIdentity != "" && lease.HolderIdentity != l.Identity() {
+		l.lost(lease.HolderIdentity)
 	}
-	return record, raw, err
+	return lease, raw, err
 }
 
-func (l *fencedLock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	return l.note(record, l.Interface.Create(ctx, record))
+func (l *fencedLock) Create(ctx context.Context, lease resourcelock.LeaderElectionRecord) error {
+	return l.note(lease, l.Interface.Create(ctx, lease))
 }
 
-func (l *fencedLock) Update(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
-	return l.note(record, l.Interface.Update(ctx, record))
+func (l *fencedLock) Update(ctx context.Context, lease resourcelock.LeaderElectionRecord) error {
+	return l.note(lease, l.Interface.Update(ctx, lease))
 }
 
-func (l *fencedLock) note(record resourcelock.LeaderElectionRecord, err error) error {
+func (l *fencedLock) note(lease resourcelock.LeaderElectionRecord, err error) error {
 	if err == nil {
-		l.held.Store(record.HolderIdentity == l.Identity())
+		l.held.Store(lease.HolderIdentity == l.Identity())
 	}
 	return err
 }

@@ -219,7 +219,7 @@ func (r *Reconciler) redirect(ctx context.Context, target target, job migrate.Jo
 		return "", handover.ErrNotClean
 	}
 	h := r.handOverOf(target, job.Bucket)
-	h.Drain = drain.Through
+	h.Subject, h.Drain = job.Subject, drain.Through
 	h.Open = func(ctx context.Context, c migrate.Checkpoint) error {
 		_, err := r.amend(ctx, target, func(cfg *jetstream.StreamConfig) error {
 			cfg.Metadata[jsbuilder.MetadataRedirectPrefix+job.Bucket] = r.Now().UTC().Format(time.RFC3339Nano)
@@ -235,7 +235,8 @@ func (r *Reconciler) redirect(ctx context.Context, target target, job migrate.Jo
 	if result.Opened {
 		*reached = result.Checkpoint
 	}
-	return fmt.Sprintf("what is put into bucket %s lands in stream %s now; nobody took it for %s", job.Bucket, target.stream, result.Gap.Round(time.Microsecond)), nil
+	return fmt.Sprintf("what is put into bucket %s lands in stream %s now; nobody took it for %s, and %d puts of that time were passed on",
+		job.Bucket, target.stream, result.Gap.Round(time.Microsecond), result.Relayed), nil
 }
 
 // deleteBucket deletes a bucket that was verified and has not been written to since.

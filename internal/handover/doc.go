@@ -6,7 +6,8 @@
 //
 //   - own: the backing stream captures $KV.<bucket>.>, as every bucket does.
 //   - fenced: it captures $AUDIT.REDIRECTED.<bucket> instead, and its metadata names the audit stream. Writers find nobody
-//     who stores what they put, and nats.go tries again twice, after 250 ms each.
+//     who stores what they put, and nats.go tries again twice, after 250 ms each. While the operator is at it, it
+//     keeps what they put and passes it on.
 //   - open: the audit stream captures $KV.<bucket>.> and stores what comes there under its own subject.
 //
 // The way from own to open is: fence; publish a mark into the fenced bucket, which is acknowledged only after everything

@@ -232,7 +232,7 @@ func (f *fixture) closeStream(bucket string) {
 
 func (f *fixture) handOver(bucket string) *HandOver {
 	return &HandOver{
-		Streams: &streams{js: f.js}, JetStream: f.js, Bucket: bucket, Stream: f.spec.Stream,
+		Streams: &streams{js: f.js}, JetStream: f.js, Bucket: bucket, Stream: f.spec.Stream, Subject: f.spec.Subject,
 		Drain: func(ctx context.Context, through uint64) (migrate.Checkpoint, error) {
 			return f.copy(ctx, bucket, through)
 		},

@@ -35,8 +35,8 @@ type HandOver struct {
 	// JetStream publishes the mark. It must reach the bucket.
 	JetStream jetstream.JetStream
 	Bucket    string
-	// Stream is the audit stream.
-	Stream string
+	// Stream is the audit stream, and Subject its base subject.
+	Stream, Subject string
 	// Drain copies everything up to the sequence through of the bucket's backing stream. Redirect alone uses it, and Open.
 	Drain func(ctx context.Context, through uint64) (migrate.Checkpoint, error)
 	// Open has the audit stream take the bucket's subjects, by one update.
@@ -65,11 +65,13 @@ type Result struct {
 	Mark uint64
 	// Checkpoint is what the drain has reached.
 	Checkpoint migrate.Checkpoint
+	// Relayed is how many puts of the gap were passed on to the stream, among them some that the bucket had taken.
+	Relayed int
 
 	fenced time.Time
 }
 
-// Redirect hands the bucket's subjects to the stream. It should be called once the first complete copy is through and
+// Redirect hands the bucket's subjects to the stream. What is put meanwhile is kept and passed on. It should be called once the first complete copy is through and
 // the copy has caught up, so that little is left to drain while writers wait. Where the stream has them already, it only
 // makes sure that the bucket is fenced.
 //
@@ -108,10 +110,18 @@ func (h *HandOver) Redirect(ctx context.Context) (Result, error) {
 		return result, h.undo(ctx, err)
 	}
 	defer follow()
-	if err := h.undo(ctx, h.handOver(limited, &result)); err != nil {
+	relay, err := openRelay(limited, h.JetStream.Conn(), h.Bucket)
+	if err != nil {
+		return result, h.undo(ctx, err)
+	}
+	if err := h.undo(ctx, h.handOver(limited, relay, &result)); err != nil {
+		if !errors.Is(err, ErrStillFenced) {
+			relay.passOn(relay.prefix)
+		}
 		return result, fmt.Errorf("redirecting bucket %s to stream %s: %w", h.Bucket, h.Stream, err)
 	}
 	result.Opened, result.Gap = true, h.now().Sub(result.fenced)
+	result.Relayed = relay.passOn(h.Subject + ".")
 	return result, nil
 }
 
@@ -123,8 +133,11 @@ func (h *HandOver) limited(ctx context.Context) (context.Context, context.Cancel
 	return context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w: more than %s", errTooSlow, limit))
 }
 
-func (h *HandOver) handOver(ctx context.Context, result *Result) (err error) {
+func (h *HandOver) handOver(ctx context.Context, relay *relay, result *Result) (err error) {
 	defer func() {
+		if err != nil {
+			relay.end(ctx)
+		}
 		if err != nil && ctx.Err() != nil {
 			err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 		}
@@ -146,6 +159,7 @@ func (h *HandOver) handOver(ctx context.Context, result *Result) (err error) {
 	if err := clean(&result.Checkpoint); err != nil {
 		return err
 	}
+	relay.end(ctx)
 	err = h.Open(ctx, result.Checkpoint)
 	switch {
 	case err == nil:

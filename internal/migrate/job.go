@@ -151,7 +151,7 @@ func (d *Drain) Reached() Checkpoint { return d.c.reached() }
 // reached. It saves nothing. After an error, or when ctx has ended, the Drain can only be closed.
 func (d *Drain) Through(ctx context.Context, sequence uint64) (Checkpoint, error) {
 	defer context.AfterFunc(ctx, d.c.src.cursor.Stop)()
-	d.c.Job.Through, d.c.Job.Save = sequence, nil
+	d.c.Through, d.c.Save = sequence, nil
 	return d.c.finish(ctx, d.c.run(ctx))
 }
 

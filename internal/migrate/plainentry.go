@@ -6,7 +6,7 @@ import (
 )
 
 // plainEntry says whether the value is certainly the JSON object of an entry with this id. It knows JSON as encoders usually
-// write it, and takes a twentieth of json.Unmarshal's time, which was the largest part of a copy. Of anything else, such as
+// write it, and takes a tenth of json.Unmarshal's time, which was the largest part of a copy. Of anything else, such as
 // escapes, fractions and fields that an entry does not have, it says no, and json.Unmarshal is left to decide.
 func plainEntry(value []byte, id string) bool {
 	s := scanner{value}

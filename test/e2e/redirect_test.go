@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,14 +22,15 @@ import (
 )
 
 var _ = Describe("Redirecting a bucket under 16 writers that nobody redeploys", Label("migration", "redirect"), func() {
-	It("loses and doubles nothing that was acknowledged, and keeps the bucket readable", func(ctx SpecContext) {
+	redirects := func(ctx SpecContext, replicas int32) {
 		ns := newNamespace(ctx)
 		bucket := bucketOf(ns)
-		fill(ctx, testenv.LegacyBucket{Name: bucket, Entries: 5_000})
+		fill(ctx, testenv.LegacyBucket{Name: bucket, Entries: 5_000, Replicas: int(replicas)})
 		old := oneKeyOf(ctx, bucket)
 		writing := startLegacyWriters(ctx, bucket)
 
-		s := stream(ctx, ns, "redirected", afterMigration(bucket, v1alpha1.AfterMigrationRedirect))
+		s := stream(ctx, ns, "redirected", afterMigration(bucket, v1alpha1.AfterMigrationRedirect),
+			func(s *v1alpha1.AuditStream) { s.Spec.Replicas = replicas })
 		Eventually(now(s), withinAMinute).WithContext(ctx).Should(SatisfyAll(beReady(), haveArrivedAt(v1alpha1.MigrationRedirected)))
 		writing.afterwards(ctx, 1_000)
 		writing.stop()
@@ -47,6 +49,15 @@ var _ = Describe("Redirecting a bucket under 16 writers that nobody redeploys", 
 			}
 		}
 		AddReportEntry("Puts", fmt.Sprintf("%d acknowledged, %d failed, the slowest took %s", writing.acknowledged(), writing.failed.Load(), writing.slowest()))
+	}
+
+	It("loses and doubles nothing that was acknowledged, and keeps the bucket readable", func(ctx SpecContext) {
+		redirects(ctx, 1)
+	}, SpecTimeout(journeyTimeout))
+
+	It("does the same with three replicas of bucket and stream", Label("cluster"), func(ctx SpecContext) {
+		useCluster(ctx)
+		redirects(ctx, 3)
 	}, SpecTimeout(journeyTimeout))
 
 	It("is finished by the next operator when it is killed between the fence and the opening", Label("restart"), func(ctx SpecContext) {
@@ -71,6 +82,30 @@ var _ = Describe("Redirecting a bucket under 16 writers that nobody redeploys", 
 		writing.expectAllIn(ctx, s, 1_000)
 	}, SpecTimeout(journeyTimeout))
 })
+
+// useCluster has the rest of the journey go on with a cluster of three servers and an operator that is connected to it.
+func useCluster(ctx context.Context) {
+	GinkgoHelper()
+	stopOperator(ctx)
+	servers, err := testenv.StartNATSCluster(ctx, filepath.Join(env.dir, "cluster"), 3)
+	Expect(err).NotTo(HaveOccurred())
+	single, singleJS := env.nats, env.js
+	DeferCleanup(func(ctx SpecContext) {
+		stopOperator(ctx)
+		env.nats, env.js = single, singleJS
+		for _, server := range servers {
+			Expect(server.Stop()).To(Succeed())
+		}
+	})
+	nc, err := nats.Connect(servers[1].URL(), nats.MaxReconnects(-1), nats.ReconnectWait(poll))
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(nc.Close)
+	env.nats = servers[0]
+	env.js, err = jetstream.New(nc)
+	Expect(err).NotTo(HaveOccurred())
+	startOperator(ctx)
+	Eventually(env.operator.Ready, withinAMinute).WithContext(ctx).Should(Succeed())
+}
 
 func afterMigration(bucket string, what v1alpha1.AfterMigration) change {
 	return func(s *v1alpha1.AuditStream) {
