@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -159,6 +161,13 @@ func (h *handOvers) note(id copyID, when time.Time, err error) {
 		h.last = map[copyID]failedHandOver{}
 	}
 	h.last[id] = failedHandOver{when: when, err: err}
+}
+
+// forget drops what is remembered of a resource.
+func (h *handOvers) forget(resource types.NamespacedName) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	maps.DeleteFunc(h.last, func(id copyID, _ failedHandOver) bool { return id.resource == resource })
 }
 
 // failed returns the error of a hand-over that is not to be tried again yet.

@@ -178,6 +178,7 @@ func sooner(a, b time.Duration) time.Duration {
 func (r *Reconciler) forget(key types.NamespacedName) {
 	r.copies.stopAll(key)
 	r.ownWrites.forget(key)
+	r.handOvers.forget(key)
 	r.patches.forget(key)
 	r.metrics.forget(key)
 }

@@ -2,10 +2,8 @@ package handover
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -107,52 +105,9 @@ func (h *HandOver) covered(ctx context.Context, live *jetstream.StreamInfo, veri
 	if !stored.Complete() || !stored.Created.Equal(live.Created) {
 		return fmt.Errorf("%w: stream %s does not say that it holds a complete copy of the bucket", ErrNotClean, h.Stream)
 	}
-	sequence, found, err := h.writtenAfter(ctx, verified.LastSequence)
-	if err == nil && found {
+	sequence, err := migrate.FirstAfter(ctx, h.JetStream, live.Config.Name, verified.LastSequence, jsbuilder.BucketSubjects(h.Bucket))
+	if err == nil && sequence > 0 {
 		err = fmt.Errorf("%w: sequence %d came after %d", ErrWrittenSince, sequence, verified.LastSequence)
 	}
 	return err
-}
-
-// writtenAfter finds the first message after the sequence that a writer of the bucket has sent. It asks the leader: a direct
-// get may be answered by a replica that lags behind.
-func (h *HandOver) writtenAfter(ctx context.Context, sequence uint64) (uint64, bool, error) {
-	name := migrate.StreamName(h.Bucket)
-	request := fmt.Appendf(nil, `{"seq":%d,"next_by_subj":%q}`, sequence+1, jsbuilder.BucketSubjects(h.Bucket))
-	ctx, cancel := context.WithTimeout(ctx, markTimeout)
-	defer cancel()
-	reply, err := h.JetStream.Conn().RequestWithContext(ctx, apiPrefix(h.JetStream)+"STREAM.MSG.GET."+name, request)
-	if err != nil {
-		return 0, false, fmt.Errorf("asking stream %s for later messages: %w", name, err)
-	}
-	var response struct {
-		Error   *jetstream.APIError `json:"error"`
-		Message *struct {
-			Sequence uint64 `json:"seq"`
-		} `json:"message"`
-	}
-	if err := json.Unmarshal(reply.Data, &response); err != nil {
-		return 0, false, fmt.Errorf("asking stream %s for later messages: %w", name, err)
-	}
-	switch {
-	case response.Error != nil && response.Error.ErrorCode == codeMessageMissing:
-		return 0, false, nil
-	case response.Error != nil:
-		return 0, false, fmt.Errorf("asking stream %s for later messages: %w", name, response.Error)
-	case response.Message == nil:
-		return 0, false, fmt.Errorf("asking stream %s for later messages: the answer holds none", name)
-	}
-	return response.Message.Sequence, true, nil
-}
-
-func apiPrefix(js jetstream.JetStream) string {
-	opts := js.Options()
-	switch {
-	case opts.Domain != "":
-		return "$JS." + opts.Domain + ".API."
-	case opts.APIPrefix != "":
-		return strings.TrimSuffix(opts.APIPrefix, ".") + "."
-	default:
-		return jetstream.DefaultAPIPrefix
-	}
 }

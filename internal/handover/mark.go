@@ -19,9 +19,8 @@ const (
 	markTry     = time.Second
 	markTimeout = 5 * time.Second
 
-	codeStoreFailed    jetstream.ErrorCode = 10077 // the bucket is full
-	codeMessageTooBig  jetstream.ErrorCode = 10054
-	codeMessageMissing jetstream.ErrorCode = 10037
+	codeStoreFailed   jetstream.ErrorCode = 10077 // the bucket is full
+	codeMessageTooBig jetstream.ErrorCode = 10054
 )
 
 // mark is the point in a fenced bucket's backing stream below which everything is that the bucket took before the fence.

@@ -7,14 +7,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
+	"github.com/osapi-io/auditstream-operator/internal/migrate"
 )
 
-// fencePrefix, followed by the bucket, is what a fenced bucket's backing stream captures: a stream must capture something,
-// and the mark is published there.
-const fencePrefix = "$AUDIT.REDIRECTED."
-
-// FenceSubject is the subject that the backing stream of a bucket captures while the bucket is fenced.
-func FenceSubject(bucket string) string { return fencePrefix + bucket }
+// FenceSubject is the subject that the backing stream of a bucket captures while the bucket is fenced: a stream must capture
+// something, and the mark is published there.
+func FenceSubject(bucket string) string { return migrate.HandOverSubject(bucket) }
 
 // State says who has the subjects of a bucket, as far as its backing stream tells.
 type State int

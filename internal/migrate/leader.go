@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -57,9 +58,14 @@ func firstUnder(ctx context.Context, js jetstream.JetStream, stream, subject str
 	return leaderGet(ctx, js, stream, map[string]any{"seq": 1, "next_by_subj": subject})
 }
 
-// nextAfter returns the first message after a sequence.
-func nextAfter(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64) (*stored, error) {
-	return leaderGet(ctx, js, stream, map[string]any{"seq": sequence + 1, "next_by_subj": ">"})
+// FirstAfter returns the sequence of the first message of a stream that comes after a sequence and whose subject matches the
+// pattern, 0 where there is none. It is the word of the stream's leader.
+func FirstAfter(ctx context.Context, js jetstream.JetStream, stream string, sequence uint64, pattern string) (uint64, error) {
+	m, err := leaderGet(ctx, js, stream, map[string]any{"seq": sequence + 1, "next_by_subj": pattern})
+	if err != nil || m == nil {
+		return 0, err
+	}
+	return m.Sequence, nil
 }
 
 // lastUnder returns the last message on a subject.
@@ -81,7 +87,7 @@ func apiPrefix(js jetstream.JetStream) string {
 	case opts.Domain != "":
 		return "$JS." + opts.Domain + ".API."
 	case opts.APIPrefix != "":
-		return opts.APIPrefix + "."
+		return strings.TrimSuffix(opts.APIPrefix, ".") + "."
 	default:
 		return jetstream.DefaultAPIPrefix
 	}

@@ -74,8 +74,8 @@ func (r *reader) exhausted(ctx context.Context, last, goal uint64) (bool, error)
 	if last >= goal {
 		return true, nil
 	}
-	following, err := nextAfter(ctx, r.js, r.stream, last)
-	return err == nil && (following == nil || following.Sequence > goal), err
+	following, err := FirstAfter(ctx, r.js, r.stream, last, ">")
+	return err == nil && (following == 0 || following > goal), err
 }
 
 // each calls visit for every message up to the sequence goal, which the stream must have reached.
