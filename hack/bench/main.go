@@ -57,7 +57,7 @@ func run(ctx context.Context, opts options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.stop()) }()
+	defer func() { err = errors.Join(err, b.Stop()) }()
 
 	var f figures
 	for _, measure := range []func(context.Context, options, *figures) error{b.ready, b.ready10k, b.drift, b.idle} {
