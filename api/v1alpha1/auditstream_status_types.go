@@ -195,8 +195,8 @@ type BucketMigration struct {
 // retention has removed meanwhile are on neither side.
 type Verification struct {
 	// time is when the comparison was made.
-	// +required
-	Time metav1.Time `json:"time,omitzero"`
+	// +optional
+	Time *metav1.Time `json:"time,omitempty"`
 
 	// lastSequence is the sequence of the bucket's backing stream up to which entries were compared.
 	// +optional
@@ -208,6 +208,7 @@ type Verification struct {
 
 	// bucketDigest is the digest of the entries of the bucket, as in digest.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
 	BucketDigest string `json:"bucketDigest,omitempty"`
 
@@ -217,6 +218,7 @@ type Verification struct {
 
 	// streamDigest is the digest of these entries as the stream holds them.
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=128
 	StreamDigest string `json:"streamDigest,omitempty"`
 }

@@ -319,7 +319,7 @@ func TestVerificationIsShown(t *testing.T) {
 	c.Verified.StreamDigest.Add("b", []byte("2"))
 	v := deriveStatus(migratingScope(bucketFact{phase: v1alpha1.MigrationComplete, checkpoint: c}), nil, startTime).Migration[0].Verification
 	g.Expect(v).To(gomega.Equal(&v1alpha1.Verification{
-		Time: metav1.NewTime(startTime), LastSequence: 9, BucketEntries: 3, StreamEntries: 2,
+		Time: &metav1.Time{Time: startTime}, LastSequence: 9, BucketEntries: 3, StreamEntries: 2,
 		BucketDigest: c.Verified.BucketDigest.String(), StreamDigest: c.Verified.StreamDigest.String(),
 	}))
 	g.Expect(v.BucketDigest).To(gomega.HaveLen(64))

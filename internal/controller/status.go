@@ -276,7 +276,7 @@ func (b *bucketFact) state() v1alpha1.BucketMigration {
 	}
 	if v := c.Verified; v != nil {
 		result.Verification = &v1alpha1.Verification{
-			Time: *seconds(v.Time), LastSequence: int64(v.LastSequence),
+			Time: seconds(v.Time), LastSequence: int64(v.LastSequence),
 			BucketEntries: v.BucketEntries, BucketDigest: v.BucketDigest.String(),
 			StreamEntries: v.StreamEntries, StreamDigest: v.StreamDigest.String(),
 		}
