@@ -125,7 +125,7 @@ func (c *copies) ensure(id copyID, job copyJob, stored migrate.Checkpoint, bucke
 		return run.reached, nil
 	case run != nil && run.running:
 		run.cancel(errStopped) // its end wakes the resource
-		return run.reached, nil
+		return otherwise(stored, run, params, bucket), nil
 	case run != nil && run.params == params:
 		if err := run.err; err != nil {
 			run.err = nil
@@ -144,6 +144,21 @@ func (c *copies) ensure(id copyID, job copyJob, stored migrate.Checkpoint, bucke
 	stored = c.beginning(stored, bucket)
 	c.start(id, job, params, stored)
 	return stored, nil
+}
+
+// otherwise is how far a copy is while a run with other parameters is being ended. What that has reached counts only where it
+// went into the same stream.
+func otherwise(stored migrate.Checkpoint, run *copyRun, params copyParams, bucket *jetstream.StreamInfo) migrate.Checkpoint {
+	same := run.params
+	same.maxAge, same.handOver = params.maxAge, params.handOver
+	switch {
+	case params.dryRun:
+		return migrate.Checkpoint{}
+	case same == params:
+		return furthest(stored, run.reached, bucket, false)
+	default:
+		return stored
+	}
 }
 
 // beginning is what a run goes on from: a checkpoint of the bucket as it is now, if only to say when the run began. One

@@ -89,3 +89,39 @@ func TestACopyTellsItsPace(t *testing.T) {
 	g.Expect(c.pace(id)).To(gomega.BeZero(), "what is complete has no pace")
 	c.stopAll(types.NamespacedName{})
 }
+
+// What a run has reached that is being ended says nothing about another stream, and a dry run nothing about a copy.
+func TestWhatCountsWhileARunIsBeingEnded(t *testing.T) {
+	created := startTime.Add(-time.Hour)
+	bucket := &jetstream.StreamInfo{Created: created, State: jetstream.StreamState{LastSeq: 25}}
+	through := func(last uint64) migrate.Checkpoint {
+		return migrate.Checkpoint{Created: created, LastSequence: last, CompletionTime: startTime}
+	}
+	params := copyParams{stream: "S", subject: "s", created: created}
+	for name, test := range map[string]struct {
+		change          func(run, now *copyParams)
+		stored, reached migrate.Checkpoint
+		want            uint64
+	}{
+		"a hand-over that has stored more than it has told": {func(run, _ *copyParams) { run.handOver = "Redirect" }, through(25), through(20), 25},
+		"another maxAge":                         {func(_, now *copyParams) { now.maxAge = time.Hour }, through(20), through(25), 25},
+		"another stream under the name":          {func(_, now *copyParams) { now.created = startTime }, migrate.Checkpoint{}, through(25), 0},
+		"a dry run after which it is in earnest": {func(run, _ *copyParams) { run.dryRun = true }, migrate.Checkpoint{}, through(25), 0},
+		"a copy that becomes a dry run":          {func(_, now *copyParams) { now.dryRun = true }, through(20), through(25), 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := gomega.NewWithT(t)
+			run, now := params, params
+			test.change(&run, &now)
+			ended := false
+			c := newCopies(nil, time.Now)
+			c.runs[copyID{}] = &copyRun{params: run, running: true, reached: test.reached, cancel: func(error) { ended = true }}
+			job := copyJob{created: now.created, kind: now.handOver, Job: migrate.Job{Stream: now.stream, Subject: now.subject, MaxAge: now.maxAge, DryRun: now.dryRun}}
+			got, err := c.ensure(copyID{}, job, test.stored, bucket)
+			g.Expect(err).NotTo(gomega.HaveOccurred())
+			g.Expect(ended).To(gomega.BeTrue())
+			g.Expect(got.LastSequence).To(gomega.Equal(test.want))
+			g.Expect(got.Complete()).To(gomega.Equal(test.want > 0))
+		})
+	}
+}
