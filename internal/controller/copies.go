@@ -62,6 +62,7 @@ type copyRun struct {
 	running bool
 	reached migrate.Checkpoint
 	err     error
+	ended   time.Time
 	// began is when the run got its turn, done how many entries had been dealt with before, pace what follows from them.
 	began time.Time
 	done  int64
@@ -128,14 +129,21 @@ func (c *copies) ensure(id copyID, job copyJob, stored migrate.Checkpoint, bucke
 		return otherwise(stored, run, params, bucket), nil
 	case run != nil && run.params == params:
 		if err := run.err; err != nil {
-			run.err = nil
+			// A verification that has failed would fail again at the next put, after it has read everything.
+			if !isTerminal(err) || c.now().Sub(run.ended) >= slowRetry {
+				run.err = nil
+			}
 			return run.reached, err
+		}
+		if params.dryRun && run.reached.Complete() && run.reached.Created.Equal(bucket.Created) && c.now().Sub(run.ended) < slowRetry {
+			return run.reached, nil // it reads everything: not again for each late writer
 		}
 		stored = furthest(stored, run.reached, bucket, params.dryRun)
 	case params.dryRun:
 		stored = migrate.Checkpoint{}
 	}
-	if job.handOver == nil && stored.Complete() && stored.Matches(bucket.Created, bucket.State.LastSeq) && stored.LastSequence == bucket.State.LastSeq {
+	upToDate := stored.Complete() && stored.Matches(bucket.Created, bucket.State.LastSeq) && stored.LastSequence == bucket.State.LastSeq && !stored.Recount
+	if upToDate && job.handOver == nil {
 		return stored, nil
 	}
 	if c.ctx == nil || c.ctx.Err() != nil {
@@ -247,7 +255,7 @@ func (c *copies) start(id copyID, job copyJob, params copyParams, resume migrate
 				"alreadyPresent", reached.AlreadyPresent, "expired", reached.Expired, "invalid", reached.Invalid, "mismatched", reached.Mismatched)
 		}
 		c.mu.Lock()
-		run.running, run.reached, run.err = false, reached, err
+		run.running, run.reached, run.err, run.ended = false, reached, err, c.now()
 		c.mu.Unlock()
 		c.wake(id.resource)
 	})

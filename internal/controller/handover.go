@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -97,7 +96,9 @@ func (r *Reconciler) planHandOver(ctx context.Context, s *scope, source v1alpha1
 	fenced := seen.State == handover.Fenced
 	if kind == "" {
 		if fenced && !s.redirected(source.Bucket) && !r.copies.handingOver(id) {
-			return errors.Join(r.returnBucket(ctx, s, source.Bucket), pending)
+			if err := r.returnBucket(ctx, s, source.Bucket); err != nil {
+				return err // sooner than what is pending: nobody takes what is put
+			}
 		}
 		return pending
 	}
@@ -117,7 +118,11 @@ func (s *scope) handOverDue(source v1alpha1.MigrationSource, seen handover.Obser
 		return "", &failure.Terminal{Reason: reason, Err: fmt.Errorf("bucket "+source.Bucket+": "+format, args...)}
 	}
 	switch {
-	case source.DryRun || !redirect && !remove, redirect && s.redirected(source.Bucket):
+	case source.DryRun:
+		return "", nil
+	case seen.State == handover.FencedElsewhere && !s.redirected(source.Bucket):
+		return refuse(v1alpha1.ReasonBucketConflict, "%s", seen.Reason)
+	case !redirect && !remove, redirect && s.redirected(source.Bucket):
 		return "", nil
 	case remove && s.obj.Spec.RetentionLock == v1alpha1.RetentionLockCompliance:
 		return refuse(v1alpha1.ReasonHandOverRefused, "afterMigration: Delete is refused while retentionLock is Compliance; use Retain or Redirect")
@@ -132,6 +137,9 @@ func (s *scope) handOverDue(source v1alpha1.MigrationSource, seen handover.Obser
 	case stored.Complete() && stored.Invalid > 0:
 		return refuse(v1alpha1.ReasonInvalidEntries, "afterMigration: %s is not carried out while values are left that are not entries: %d, among them %s; "+
 			"mend or remove them", after, stored.Invalid, strings.Join(stored.InvalidKeys, ", "))
+	case remove && stored.Expired > 0 && stored.MaxAge > 0 && (s.want.MaxAge == 0 || s.want.MaxAge > stored.MaxAge):
+		return refuse(v1alpha1.ReasonHandOverRefused, "it is not deleted, because %d of its entries had outlived the maxAge of %s that was declared when they "+
+			"were looked at, so that nobody but the bucket holds them, and maxAge is longer now; use Retain or Redirect", stored.Expired, stored.MaxAge)
 	case remove && stored.Verified != nil && stored.Verified.Removed > 0:
 		return refuse(v1alpha1.ReasonHandOverRefused, "it is not deleted, because %d of its entries are no longer in the stream; raise spec.maxBytes or find out "+
 			"who removes entries, or use Retain", stored.Verified.Removed)
@@ -265,6 +273,22 @@ func (r *Reconciler) returnBucket(ctx context.Context, s *scope, bucket string) 
 	log.FromContext(ctx).Info("Returned the subjects of a bucket", "bucket", bucket, "stream", s.want.Name)
 	r.event(s.obj, note{kind: corev1.EventTypeNormal, reason: v1alpha1.ReasonBucketReturned, bucket: bucket,
 		text: fmt.Sprintf("what is put into bucket %s is stored in the bucket again", bucket)})
+	return nil
+}
+
+// returnLeftBehind gives buckets their subjects back that an operator has fenced and died, and that were taken out of
+// spec.migrateFrom before it came back.
+func (r *Reconciler) returnLeftBehind(ctx context.Context, s *scope, declared map[string]bool) error {
+	for bucket := range jsbuilder.Migrations(s.live.Config.Metadata) {
+		id := copyID{resource: client.ObjectKeyFromObject(s.obj), bucket: bucket}
+		if declared[bucket] || s.redirected(bucket) || r.copies.handingOver(id) {
+			continue
+		}
+		// What is no longer declared need not be permitted any more.
+		if err := r.returnBucket(ctx, s, bucket); err != nil && errorVerdict(err).reason != v1alpha1.ReasonPermissionDenied {
+			return err
+		}
+	}
 	return nil
 }
 

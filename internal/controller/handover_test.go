@@ -251,4 +251,78 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(liveStream(f.stream).State.Msgs).To(BeEquivalentTo(7))
 	})
+
+	It("does not delete a bucket whose entries the stream has lost that it held before", func() {
+		obj := f.auditStream("a", func(obj *v1alpha1.AuditStream) { obj.Spec.Protection = v1alpha1.ProtectionNone })
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		for i := range 10 {
+			_, err := js.Publish(ctx, fmt.Sprintf("%s.id-%d", f.subject, i), fmt.Appendf(nil, `{"id":"id-%d"}`, i))
+			Expect(err).NotTo(HaveOccurred())
+		}
+		put(0, 10)
+		update(obj, after(v1alpha1.AfterMigrationRetain))
+		Expect(phase(obj, v1alpha1.MigrationComplete).AlreadyPresent).To(BeEquivalentTo(10))
+		stream, err := js.Stream(ctx, f.stream)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(stream.Purge(ctx)).To(Succeed())
+		update(obj, after(v1alpha1.AfterMigrationDelete))
+		ready := awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonHandOverRefused)
+		Expect(ready.Message).To(ContainSubstring("10 of its entries are no longer in the stream"))
+		Expect(bucketSubjects()).To(Equal(own()))
+	})
+
+	It("does not delete a bucket whose entries count as expired by a maxAge that was raised since", func() {
+		put(0, 10)
+		stored, err := kv.Get(ctx, "id-9")
+		Expect(err).NotTo(HaveOccurred())
+		time.Sleep(time.Until(stored.Created().Add(time.Second))) // they have to be older than that
+		obj := f.auditStream("a", f.migrating, func(obj *v1alpha1.AuditStream) { obj.Spec.MaxAge = "1s" })
+		Expect(phase(obj, v1alpha1.MigrationComplete).Expired).To(BeEquivalentTo(10))
+		update(obj, func(obj *v1alpha1.AuditStream) {
+			obj.Spec.MaxAge = "30d"
+			after(v1alpha1.AfterMigrationDelete)(obj)
+		})
+		ready := awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonHandOverRefused)
+		Expect(ready.Message).To(ContainSubstring("maxAge is longer now"))
+		Expect(bucketSubjects()).To(Equal(own()))
+	})
+
+	It("gives a bucket back that was left fenced and is not declared any more", func() {
+		put(0, 5)
+		obj := f.auditStream("a", f.migrating)
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.Suspend = true })
+		awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
+		fence()
+		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.Suspend, obj.Spec.MigrateFrom = false, nil })
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		Expect(bucketSubjects()).To(Equal(own()))
+	})
+
+	It("is not ready for a bucket whose subjects another stream has", func() {
+		put(0, 5)
+		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect))
+		phase(obj, v1alpha1.MigrationRedirected)
+		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.MigrateFrom = nil })
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		other := f.auditStream("b", after(v1alpha1.AfterMigrationRetain), func(obj *v1alpha1.AuditStream) {
+			obj.Spec.Stream, obj.Spec.Subject = "T-"+f.namespace, "t."+f.namespace
+		})
+		ready := awaitReady(other, metav1.ConditionFalse, v1alpha1.ReasonBucketConflict)
+		Expect(ready.Message).To(ContainSubstring(f.stream))
+	})
+
+	It("copies again into a stream that was adopted under another subject", func() {
+		put(0, 10)
+		obj := f.auditStream("a", f.migrating)
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		Expect(k8s.Delete(ctx, obj)).To(Succeed())
+		adopted := f.auditStream("b", f.migrating, adopting, func(obj *v1alpha1.AuditStream) { obj.Spec.Subject = "other." + f.namespace })
+		Expect(phase(adopted, v1alpha1.MigrationComplete).Migrated).To(BeEquivalentTo(10))
+		stream, err := js.Stream(ctx, f.stream)
+		Expect(err).NotTo(HaveOccurred())
+		info, err := stream.Info(ctx, jetstream.WithSubjectFilter(adopted.Spec.Subject+".>"))
+		Expect(err).NotTo(HaveOccurred())
+		Expect(info.State.Subjects).To(HaveLen(10))
+	})
 })

@@ -26,6 +26,9 @@ func (r *Reconciler) ensureMigration(ctx context.Context, s *scope) error {
 		declared[source.Bucket] = true
 	}
 	r.copies.keep(key, declared)
+	if err := r.returnLeftBehind(ctx, s, declared); err != nil {
+		return err
+	}
 
 	var first error
 	for _, source := range s.obj.Spec.MigrateFrom {
@@ -51,6 +54,9 @@ func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1
 		fact.err = &failure.Terminal{Reason: v1alpha1.ReasonInvalidConfiguration, Err: fmt.Errorf(
 			"the metadata key %s%s of stream %s was changed by somebody: %w", jsbuilder.MetadataMigrationPrefix, source.Bucket, s.live.Config.Name, err)}
 		return fact
+	}
+	if !stored.Under(s.obj.Spec.Subject) {
+		stored = migrate.Checkpoint{} // of an AuditStream that the stream was adopted from
 	}
 	if !source.DryRun {
 		fact.checkpoint = stored // should NATS fail now, what is known stays on show
@@ -84,7 +90,7 @@ func (r *Reconciler) ensureFollowed(ctx context.Context, s *scope, id copyID) (*
 	switch {
 	case err != nil && !errors.Is(err, jetstream.ErrStreamNotFound):
 		return nil, err
-	case s.redirected(id.bucket), err == nil && handover.Observe(bucket, id.bucket, s.want.Name).State == handover.Fenced:
+	case s.redirected(id.bucket), err == nil && handover.Observe(bucket, id.bucket, s.want.Name).TakesNothing():
 		r.copies.unfollow(id)
 		return bucket, err
 	}

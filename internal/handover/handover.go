@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -65,7 +66,7 @@ type Result struct {
 	Mark uint64
 	// Checkpoint is what the drain has reached.
 	Checkpoint migrate.Checkpoint
-	// Relayed is how many puts of the gap were passed on to the stream, among them some that the bucket had taken.
+	// Relayed is how many puts of the gap were passed on to the stream.
 	Relayed int
 
 	fenced time.Time
@@ -86,7 +87,7 @@ func (h *HandOver) Redirect(ctx context.Context) (Result, error) {
 		return result, err
 	}
 	open := Opened(target, h.Bucket)
-	_, seen, err := h.observe(ctx)
+	live, seen, err := h.observe(ctx)
 	switch {
 	case open && errors.Is(err, jetstream.ErrStreamNotFound):
 		return result, nil // The bucket was deleted after it was redirected.
@@ -110,18 +111,18 @@ func (h *HandOver) Redirect(ctx context.Context) (Result, error) {
 		return result, h.undo(ctx, err)
 	}
 	defer follow()
-	relay, err := openRelay(limited, h.JetStream.Conn(), h.Bucket)
+	relay, err := openRelay(limited, h.JetStream, h.Bucket, live.State.LastSeq)
 	if err != nil {
 		return result, h.undo(ctx, err)
 	}
 	if err := h.undo(ctx, h.handOver(limited, relay, &result)); err != nil {
 		if !errors.Is(err, ErrStillFenced) {
-			relay.passOn(relay.prefix)
+			relay.passOn(context.WithoutCancel(ctx), relay.prefix)
 		}
 		return result, fmt.Errorf("redirecting bucket %s to stream %s: %w", h.Bucket, h.Stream, err)
 	}
 	result.Opened, result.Gap = true, h.now().Sub(result.fenced)
-	result.Relayed = relay.passOn(h.Subject + ".")
+	result.Relayed = relay.passOn(ctx, h.Subject+".")
 	return result, nil
 }
 
@@ -135,6 +136,10 @@ func (h *HandOver) limited(ctx context.Context) (context.Context, context.Cancel
 
 func (h *HandOver) handOver(ctx context.Context, relay *relay, result *Result) (err error) {
 	defer func() {
+		if p := recover(); p != nil {
+			// Whatever it was, the bucket must get its subjects back.
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
 		if err != nil {
 			relay.end(ctx)
 		}

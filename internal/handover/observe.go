@@ -37,6 +37,9 @@ type Observation struct {
 	Reason string
 }
 
+// TakesNothing says whether the bucket is fenced, in whose favour ever.
+func (o Observation) TakesNothing() bool { return o.State == Fenced || o.State == FencedElsewhere }
+
 // Observe says where the bucket stands whose backing stream is live, as seen from the audit stream.
 func Observe(live *jetstream.StreamInfo, bucket, stream string) Observation {
 	cfg := &live.Config

@@ -2,7 +2,9 @@ package handover
 
 import (
 	"context"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/osapi-io/auditstream-operator/internal/migrate"
 )
@@ -75,28 +77,67 @@ func TestAPutOfTheGapIsPassedOnToTheBucketWhenItIsGivenBack(t *testing.T) {
 	}
 }
 
-// What the bucket has taken while the relay listened must not come to the stream a second time.
+// What the bucket has taken while the relay listened must not come to the stream a second time, nor after its deletion.
 func TestTheRelayDoublesNothing(t *testing.T) {
+	const beyondAll = 1 << 40
+	for name, test := range map[string]struct {
+		since  uint64
+		passed int
+	}{
+		"asking the bucket":                      {1, 0},
+		"without an answer, by its expectations": {beyondAll, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			f.put(f.bucket(), "old")
+			f.mustCopy(bucketName)
+			relay, err := openRelay(f.ctx, f.js, bucketName, test.since)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kv := f.legacy(bucketName)
+			f.put(kv, "taken")
+			f.mustCopy(bucketName)
+			if test.since != beyondAll {
+				f.put(kv, "deleted")
+				if err := kv.Delete(f.ctx, "deleted"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			relay.end(f.ctx)
+
+			if n := relay.passOn(f.ctx, f.spec.Subject+"."); n != test.passed {
+				t.Errorf("%d puts were passed on, want %d", n, test.passed)
+			}
+			if err := f.js.Conn().Flush(); err != nil {
+				t.Fatal(err)
+			}
+			f.put(kv, "after") // the stream has looked at what was passed on when this is copied
+			f.mustCopy(bucketName)
+			if ids := f.stored(); ids["taken"] != 1 || ids["after"] != 1 || ids["deleted"] != 0 {
+				t.Errorf("the stream holds %v", ids)
+			}
+		})
+	}
+}
+
+func TestAPanicInTheGapGivesTheSubjectsBack(t *testing.T) {
 	f := newFixture(t)
 	f.put(f.bucket(), "old")
 	f.mustCopy(bucketName)
-	relay, err := openRelay(f.ctx, f.js.Conn(), bucketName)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.put(f.legacy(bucketName), "taken")
-	f.mustCopy(bucketName)
-	relay.end(f.ctx)
+	h := f.handOver(bucketName)
+	h.Drain = func(context.Context, uint64) (migrate.Checkpoint, error) { panic("drain") }
+	before := f.js.Conn().NumSubscriptions()
 
-	if n := relay.passOn(f.spec.Subject + "."); n != 1 {
-		t.Errorf("%d puts were passed on, want 1", n)
+	if _, err := h.Redirect(f.ctx); err == nil || !strings.Contains(err.Error(), "panic: drain") {
+		t.Errorf("Redirect returned %v", err)
 	}
-	if err := f.js.Conn().Flush(); err != nil {
-		t.Fatal(err)
-	}
-	f.put(f.legacy(bucketName), "after") // the stream has looked at what was passed on when this is copied
-	f.mustCopy(bucketName)
-	if ids := f.stored(); ids["taken"] != 1 || ids["after"] != 1 {
-		t.Errorf("the stream holds %v", ids)
+
+	f.wantState(bucketName, Own, false)
+	for f.js.Conn().NumSubscriptions() > before {
+		if f.ctx.Err() != nil {
+			t.Fatal("the relay is left behind")
+		}
+		time.Sleep(10 * time.Millisecond) // nats.go ends a drained subscription a moment later
 	}
 }

@@ -1,6 +1,7 @@
 package jsbuilder
 
 import (
+	"iter"
 	"maps"
 	"regexp"
 	"slices"
@@ -62,4 +63,15 @@ func WithRedirects(cfg jetstream.StreamConfig, buckets []string) jetstream.Strea
 		}
 	}
 	return cfg
+}
+
+// Migrations yields the buckets of which the metadata holds a checkpoint.
+func Migrations(metadata map[string]string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for key := range metadata {
+			if bucket, found := strings.CutPrefix(key, MetadataMigrationPrefix); found && bucketRe.MatchString(bucket) && !yield(bucket) {
+				return
+			}
+		}
+	}
 }

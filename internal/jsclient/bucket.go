@@ -67,7 +67,7 @@ func (c *Client) PauseBucket(ctx context.Context, bucket string) (resume func(),
 	f.pause(1)
 	resume = sync.OnceFunc(func() {
 		f.pause(-1)
-		if _, err := f.subscribe(nc); err != nil {
+		if _, err := f.subscribe(c.link.Load().nc); err != nil {
 			c.log.Error(err, "Could not subscribe to a bucket", "bucket", bucket)
 		}
 		f.throttle.hit()

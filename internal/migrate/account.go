@@ -116,6 +116,9 @@ func (c *copier) recount(it *item) {
 }
 
 func (c *copier) countNew(it *item) {
+	if it.sequence > c.src.info.State.LastSeq && c.at.NeedsRecount() {
+		c.at.Recount = true // it may take the place of one that is not named
+	}
 	// A later revision takes the place of one that was not an entry, or differed.
 	c.at.dropInvalid(it.key)
 	differed := c.at.dropMismatched(it.key)
@@ -211,7 +214,7 @@ func (c *copier) tick(ctx context.Context) error {
 
 // save stores the checkpoint, unless nothing has changed since or it does not cover what the last one did.
 func (c *copier) save(ctx context.Context) error {
-	unchanged := c.at.LastSequence == c.saved && c.Resume.Complete() && c.at.Verified == c.Resume.Verified
+	unchanged := c.at.LastSequence == c.saved && c.Resume.Complete() && c.at.Verified == c.Resume.Verified && c.at.Recount == c.Resume.Recount
 	if c.DryRun || c.Save == nil || unchanged || c.at.LastSequence < c.recountTo {
 		return nil
 	}

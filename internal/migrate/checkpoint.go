@@ -24,6 +24,10 @@ type Checkpoint struct {
 	LastSequence uint64 `json:"last"`
 	// Counts are cumulative over the entries up to LastSequence.
 	Counts
+	// Subject is the base subject that entries were copied under; empty in a checkpoint of an earlier version.
+	Subject string `json:"subject,omitempty"`
+	// Recount says that the counts of what is not named may be wrong: it was changed while the run that counted it went on.
+	Recount bool `json:"recount,omitempty"`
 	// MaxAge is the shortest time to live that entries were copied with, 0 where none was.
 	MaxAge    time.Duration `json:"maxAge,omitempty"`
 	StartTime time.Time     `json:"start"`
@@ -85,6 +89,9 @@ func (c *Checkpoint) noteMaxAge(age time.Duration) {
 func (c *Checkpoint) Matches(created time.Time, lastSequence uint64) bool {
 	return c.Created.Equal(created) && c.LastSequence <= lastSequence
 }
+
+// Under says whether the checkpoint speaks of entries under the base subject.
+func (c *Checkpoint) Under(subject string) bool { return c.Subject == "" || c.Subject == subject }
 
 // Supersedes says whether the checkpoint may take the place of one that is stored. An operator that was frozen, and does not
 // know yet that another one has taken over, must not take back what its successor has stored: of two copies, the one that

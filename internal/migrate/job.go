@@ -176,13 +176,15 @@ func (c *copier) begin(info *jetstream.StreamInfo) uint64 {
 	now := c.Now()
 	c.savedAt, c.reportedAt = now, now
 	c.at = c.Resume
-	if c.DryRun || !c.at.Matches(info.Created, info.State.LastSeq) {
+	if c.DryRun || !c.at.Matches(info.Created, info.State.LastSeq) || !c.at.Under(c.Subject) {
 		c.at = Checkpoint{Created: info.Created, StartTime: now}
 		c.Resume = c.at
 	}
+	c.at.Subject = c.Subject
 	c.saved, c.resumed = c.at.LastSequence, c.at.LastSequence
 	c.at.noteMaxAge(c.MaxAge)
-	if c.at.NeedsRecount() && info.State.LastSeq > c.at.LastSequence {
+	recount := c.at.NeedsRecount() && (info.State.LastSeq > c.at.LastSequence || c.at.Recount)
+	if c.at.Recount = false; recount {
 		// Some of the keys that were counted are not named, so that a change of theirs cannot be told: read all again.
 		c.recountTo = c.at.LastSequence
 		c.at.LastSequence = 0

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -24,14 +25,15 @@ func (c *copier) verify(ctx context.Context) error {
 		return err
 	}
 	found := &Verification{LastSequence: c.at.LastSequence}
-	if count == c.at.Migrated && digest == c.at.Copied {
+	removing := info.State.FirstSeq > 1 || info.State.NumDeleted > 0
+	// What was present has no header to count it by: where the stream may have lost some of it, each has to be looked for.
+	if count == c.at.Migrated && digest == c.at.Copied && (c.at.AlreadyPresent == 0 || !removing) {
 		found.BucketEntries, found.BucketDigest = c.at.Migrated+c.at.AlreadyPresent, c.at.Digest
 		// What was present is what the stream holds besides.
 		found.StreamEntries, found.StreamDigest = count+c.at.AlreadyPresent, c.at.Digest
 		found.StreamDigest.subtract(c.at.Copied)
 		found.StreamDigest.add(digest)
 	} else {
-		removing := info.State.FirstSeq > 1 || info.State.NumDeleted > 0
 		c.doubled = info.State.Msgs > info.State.NumSubjects
 		err := c.compareEach(ctx, found, removing)
 		c.doubled = false
@@ -52,9 +54,10 @@ func (c *copier) readBack(ctx context.Context) (count int64, digest Digest, info
 	}
 	defer target.close(ctx)
 	err = target.each(ctx, target.info.State.LastSeq, func(msg jetstream.Msg, _ *jetstream.MsgMetadata) error {
-		if c.fromThisBucket(msg.Headers().Get(HeaderSourceBucket), msg.Headers().Get(HeaderSourceTime)) {
+		key, own := strings.CutPrefix(msg.Subject(), c.subject("")) // an adopted stream may hold other subjects
+		if own && c.fromThisBucket(msg.Headers().Get(HeaderSourceBucket), msg.Headers().Get(HeaderSourceTime)) {
 			count++
-			digest.Add(msg.Subject()[len(c.Subject)+1:], msg.Data())
+			digest.Add(key, msg.Data())
 		}
 		return nil
 	})

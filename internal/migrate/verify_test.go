@@ -141,3 +141,70 @@ func TestNoConsumerIsLeftBehind(t *testing.T) {
 		}
 	}
 }
+
+func TestVerificationReadsWhatWasPresentAgain(t *testing.T) {
+	f := newFixture(t)
+	for i := range 10 {
+		if _, err := f.js.Publish(f.ctx, "audit."+key(i), entry(key(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.fill(0, 10)
+	first := f.mustRun(Checkpoint{})
+	f.wantCounts(first, Counts{Total: 10, AlreadyPresent: 10})
+	stream, err := f.js.Stream(f.ctx, "AUDIT")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Purge(f.ctx, jetstream.WithPurgeKeep(7)); err != nil {
+		t.Fatal(err)
+	}
+
+	again := f.mustRun(first, func(j *Job) { j.Verify, j.UntilCaughtUp = true, true })
+
+	if v := again.Verified; v.Removed != 3 || v.StreamEntries != 7 || v.BucketEntries != 7 {
+		t.Errorf("the verification found %+v, want 7 entries and 3 removed", v)
+	}
+}
+
+func TestACheckpointOfAnotherSubjectSaysNothing(t *testing.T) {
+	f := newFixture(t, func(_ *jetstream.KeyValueConfig, s *jetstream.StreamConfig) {
+		s.Subjects = append(s.Subjects, "payments.audit.trail.>")
+	})
+	f.fill(0, 5)
+	first := f.mustRun(Checkpoint{})
+
+	again := f.mustRun(first, func(j *Job) { j.Subject = "payments.audit.trail" })
+
+	f.wantCounts(again, Counts{Total: 5, Migrated: 5})
+	if got := f.subjects(); len(got) != 10 {
+		t.Errorf("the stream holds %v", got)
+	}
+}
+
+func TestInvalidValuesThatAreMendedWhileTheirRunGoesOnAreCountedAgain(t *testing.T) {
+	f := newFixture(t)
+	for i := range 15 {
+		f.put(key(i), []byte("no entry"))
+	}
+	mended := make(chan struct{})
+	told := false
+	reached := f.mustRun(Checkpoint{}, func(j *Job) {
+		j.Linger = time.Second
+		j.Progress = func(c Checkpoint) {
+			if told || !c.Complete() {
+				return
+			}
+			told = true
+			go func() {
+				defer close(mended)
+				for i := range 15 {
+					_, _ = f.kv.Put(f.ctx, key(i), entry(key(i)))
+				}
+			}()
+		}
+	})
+	<-mended
+	reached = f.mustRun(reached)
+	f.wantCounts(f.mustRun(reached), Counts{Total: 15, Migrated: 15})
+}
