@@ -1,0 +1,108 @@
+package auditapi
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"time"
+
+	"github.com/osapi-io/auditstream-operator/auditstore"
+)
+
+// exportBuffer is how much of an export is sent at once.
+const exportBuffer = 64 << 10
+
+// corruptLine stands in an export for a message that is not a readable entry.
+type corruptLine struct {
+	Corrupt corrupt `json:"corrupt"`
+}
+
+// everything is the export of a store that has no other: ListAll, and what it has left out at the end.
+func (h *Handler) everything(ctx context.Context) iter.Seq2[auditstore.Entry, error] {
+	return func(yield func(auditstore.Entry, error) bool) {
+		entries, err := h.cfg.Store.ListAll(ctx)
+		if _, whole := corruptIn(err); !whole {
+			yield(auditstore.Entry{}, err)
+			return
+		}
+		for _, entry := range entries {
+			if !yield(entry, nil) {
+				return
+			}
+		}
+		if err != nil {
+			yield(auditstore.Entry{}, err)
+		}
+	}
+}
+
+// export sends every entry, and lets nobody take a part for the whole: see "The end of an export" in the package's documentation.
+func (h *Handler) export(w http.ResponseWriter, r *http.Request) error {
+	if !r.ProtoAtLeast(1, 1) {
+		return failure{http.StatusHTTPVersionNotSupported,
+			"an export needs HTTP/1.1: with HTTP/1.0 a broken one could not be told from a whole one"}
+	}
+	stream := &starter{w: w}
+	lines := bufio.NewWriterSize(stream, exportBuffer)
+	err := h.writeLines(r, lines)
+	if err == nil {
+		stream.start() // an export without entries has sent nothing yet
+		err = lines.Flush()
+	}
+	if err == nil || !stream.started {
+		return err
+	}
+	h.log(r, "Broke off an export of the audit trail", err)
+	// A middleware that recovers from every panic would end the answer as if it were complete. With its time for writing over,
+	// the end cannot be written. Where that is not supported, the panic alone has to do.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
+	panic(http.ErrAbortHandler)
+}
+
+func (h *Handler) writeLines(r *http.Request, w io.Writer) error {
+	encoder := json.NewEncoder(w)
+	for entry, err := range h.cfg.Export(r.Context()) {
+		damaged, whole := corruptIn(err)
+		if !whole {
+			return err
+		}
+		if err == nil {
+			if err := encoder.Encode(entry); err != nil {
+				return fmt.Errorf("sending entry %.64q: %w", entry.ID, err)
+			}
+			continue
+		}
+		h.log(r, "Found corrupt messages in the audit trail", err)
+		for _, one := range damaged {
+			if err := encoder.Encode(corruptLine{Corrupt: one}); err != nil {
+				return fmt.Errorf("sending the corrupt sequence %d: %w", one.Sequence, err)
+			}
+		}
+	}
+	return nil
+}
+
+// starter sends the headers of an export as late as possible: until then an error can still have its own status.
+type starter struct {
+	w       http.ResponseWriter
+	started bool
+}
+
+func (s *starter) start() {
+	if s.started {
+		return
+	}
+	s.started = true
+	setHeaders(s.w.Header(), "application/jsonl")
+	s.w.Header().Set("Content-Disposition", `attachment; filename="audit.jsonl"`)
+	s.w.WriteHeader(http.StatusOK)
+}
+
+func (s *starter) Write(p []byte) (int, error) {
+	s.start()
+	return s.w.Write(p)
+}

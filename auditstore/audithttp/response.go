@@ -1,0 +1,215 @@
+package audithttp
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+)
+
+// serverBuffer is how much of a body net/http keeps to itself at most before the head goes out: 2 KiB with HTTP/1, 4 KiB with HTTP/2.
+const serverBuffer = 4 << 10
+
+// response sees what the handler answers and, where it has a hold, keeps it back until the entry is written.
+type response struct {
+	inner    http.ResponseWriter
+	control  *http.ResponseController
+	status   int // 0 until the handler has set it, or implied it by writing
+	written  int64
+	flushed  bool
+	hijacked bool
+
+	hold  *hold
+	fixed bool  // whether inner has to stay out of reach
+	err   error // ErrWithheld once the entry could not be written
+}
+
+func newResponse(w http.ResponseWriter) *response {
+	return &response{inner: w, control: http.NewResponseController(w)}
+}
+
+// writer is what the handler gets: it claims to flush and to hijack only where inner can.
+func (w *response) writer() http.ResponseWriter {
+	flushes := reaches[http.Flusher](w.inner) || reaches[interface{ FlushError() error }](w.inner)
+	hijacks := reaches[http.Hijacker](w.inner)
+	switch {
+	case flushes && hijacks:
+		return struct {
+			*response
+			flusher
+			hijacker
+		}{w, flusher{w}, hijacker{w}}
+	case flushes:
+		return struct {
+			*response
+			flusher
+		}{w, flusher{w}}
+	case hijacks:
+		return struct {
+			*response
+			hijacker
+		}{w, hijacker{w}}
+	}
+	return w
+}
+
+// reaches says whether the writer, or one that it unwraps to, is a T. That is where http.ResponseController looks.
+func reaches[T any](w http.ResponseWriter) bool {
+	for w != nil {
+		if _, ok := w.(T); ok {
+			return true
+		}
+		wrapper, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = wrapper.Unwrap()
+	}
+	return false
+}
+
+// outcome is the status to record once the handler has returned, or panicked.
+func (w *response) outcome(returned bool) int {
+	left := w.flushed || w.hijacked || w.written > serverBuffer
+	switch {
+	case !returned && !left:
+		return http.StatusInternalServerError
+	case w.status != 0:
+		return w.status
+	case w.hijacked:
+		return http.StatusSwitchingProtocols
+	}
+	return http.StatusOK
+}
+
+// Header is the header map of the server's writer, also while the response is held back.
+func (w *response) Header() http.Header { return w.inner.Header() }
+
+// WriteHeader passes the status on, or holds it back.
+func (w *response) WriteHeader(code int) {
+	switch {
+	case w.err != nil:
+	case w.hold == nil:
+		w.inner.WriteHeader(code)
+		if w.status == 0 && !informational(code) {
+			w.status = code
+		}
+	case w.status != 0:
+	case informational(code) || code < 100 || code > 999:
+		// What is no status makes the server panic, and should here.
+		w.inner.WriteHeader(code)
+	default:
+		w.status = code
+		w.hold.setHead(w.inner.Header())
+	}
+}
+
+// informational says whether more heads follow this one.
+func informational(code int) bool {
+	return code >= 100 && code <= 199 && code != http.StatusSwitchingProtocols
+}
+
+// Write passes the bytes on, or holds them back.
+func (w *response) Write(p []byte) (int, error) {
+	if w.err != nil {
+		return 0, w.err
+	}
+	if w.hold != nil {
+		held, err := w.keep(p)
+		switch {
+		case err != nil:
+			return 0, err
+		case held:
+			return len(p), nil
+		}
+	}
+	n, err := w.inner.Write(p)
+	w.passed(int64(n))
+	return n, err
+}
+
+// passed counts what was written, which implies a head.
+func (w *response) passed(n int64) {
+	w.written += n
+	if w.status == 0 && !w.hijacked {
+		w.status = http.StatusOK
+	}
+}
+
+// ReadFrom lets the server copy by itself, once nothing is held back any more.
+func (w *response) ReadFrom(src io.Reader) (int64, error) {
+	var held int64
+	if w.hold != nil {
+		var err error
+		// One byte more than there is room for releases the response.
+		held, err = io.CopyN(onlyWriter{w}, src, int64(w.hold.room())+1)
+		if errors.Is(err, io.EOF) {
+			return held, nil
+		}
+		if err != nil {
+			return held, err
+		}
+	}
+	if w.err != nil {
+		return held, w.err
+	}
+	var n int64
+	var err error
+	if from, ok := w.inner.(io.ReaderFrom); ok {
+		n, err = from.ReadFrom(src)
+	} else {
+		n, err = io.Copy(onlyWriter{w.inner}, src)
+	}
+	// Nothing to copy sends no head.
+	if n > 0 {
+		w.passed(n)
+	}
+	return held + n, err
+}
+
+// onlyWriter hides ReadFrom from io.Copy.
+type onlyWriter struct{ io.Writer }
+
+// Unwrap is for http.ResponseController. It leads past this writer only where nothing is held back.
+func (w *response) Unwrap() http.ResponseWriter {
+	if w.fixed {
+		return controls{w}
+	}
+	return w.inner
+}
+
+type flusher struct{ w *response }
+
+// Flush sends what there is to the client.
+func (f flusher) Flush() { _ = f.FlushError() }
+
+// FlushError is Flush with its error.
+func (f flusher) FlushError() error {
+	if f.w.status == 0 && f.w.hold != nil {
+		f.w.WriteHeader(http.StatusOK)
+	}
+	if err := f.w.release(); err != nil {
+		return err
+	}
+	err := f.w.control.Flush()
+	if !f.w.hijacked {
+		f.w.flushed = f.w.flushed || err == nil
+		f.w.passed(0)
+	}
+	return err
+}
+
+type hijacker struct{ w *response }
+
+// Hijack lets the handler take over the connection.
+func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if err := h.w.releaseAs(http.StatusSwitchingProtocols); err != nil {
+		return nil, nil, err
+	}
+	conn, buffer, err := h.w.control.Hijack()
+	if err == nil {
+		h.w.hijacked = true
+	}
+	return conn, buffer, err
+}
