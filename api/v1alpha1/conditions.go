@@ -73,6 +73,10 @@ const (
 	// ReasonBucketDeleted: nothing to do; the bucket was deleted after its entries were verified in the stream.
 	ReasonBucketDeleted = "BucketDeleted"
 
+	// ReasonClockSkew: the clocks of the operator and of the NATS server differ, so that entries would count as expired that
+	// are not, or the other way round. Correct them; the operator goes on by itself.
+	ReasonClockSkew = "ClockSkew"
+
 	// ReasonVerificationFailed: the stream took every entry of a bucket and does not hold them as they were; the message
 	// names one. Find out who changes the stream. The bucket is untouched; the operator looks again at the next resync.
 	ReasonVerificationFailed = "VerificationFailed"

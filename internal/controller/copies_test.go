@@ -125,3 +125,29 @@ func TestWhatCountsWhileARunIsBeingEnded(t *testing.T) {
 		})
 	}
 }
+
+func TestClockSkew(t *testing.T) {
+	for name, test := range map[string]struct {
+		now    time.Duration
+		maxAge time.Duration
+		want   string
+	}{
+		"together":                {0, time.Hour, ""},
+		"within bounds":           {-maxSkew, time.Hour, ""},
+		"ahead":                   {2 * time.Hour, time.Hour, "2h0m0s ahead of that of the NATS server"},
+		"behind":                  {-2 * maxSkew, time.Hour, "2m0s behind that of the NATS server"},
+		"nothing depends on them": {2 * time.Hour, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := gomega.NewWithT(t)
+			err := clockSkew(startTime.Add(test.now), startTime, test.maxAge)
+			if test.want == "" {
+				g.Expect(err).NotTo(gomega.HaveOccurred())
+				return
+			}
+			g.Expect(err).To(gomega.MatchError(gomega.ContainSubstring(test.want)))
+		})
+	}
+	g := gomega.NewWithT(t)
+	g.Expect(clockSkew(startTime, time.Time{}, time.Hour)).To(gomega.Succeed(), "a server that does not tell its time")
+}

@@ -72,6 +72,9 @@ func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1
 		fact.err = err
 		return fact
 	}
+	if fact.err = clockSkew(r.Now(), bucket.TimeStamp, s.want.MaxAge); fact.err != nil {
+		return fact
+	}
 	job := r.job(s, source)
 	pending := r.planHandOver(ctx, s, source, &job, bucket, &stored)
 	fact.checkpoint, fact.err = r.copies.ensure(id, job, stored, bucket)
@@ -80,6 +83,24 @@ func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1
 		fact.err = pending
 	}
 	return fact
+}
+
+// maxSkew is how far the clocks of the operator and of the NATS server may differ. It includes the time of a request.
+const maxSkew = time.Minute
+
+// clockSkew refuses to judge by the operator's clock what the server's clock has recorded: entries that are wrongly taken for
+// expired are not copied. Without a maxAge nothing depends on it.
+func clockSkew(now, server time.Time, maxAge time.Duration) error {
+	skew := now.Sub(server)
+	if maxAge == 0 || server.IsZero() || skew.Abs() <= maxSkew {
+		return nil
+	}
+	way := "ahead of"
+	if skew < 0 {
+		way = "behind"
+	}
+	return &failure.Waiting{Reason: v1alpha1.ReasonClockSkew, After: slowRetry, Err: fmt.Errorf(
+		"the operator's clock is %s %s that of the NATS server, by which maxAge would be misjudged: correct it", skew.Abs().Round(time.Second), way)}
 }
 
 // ensureFollowed looks at the bucket and has writes to it wake the resource. One that takes none is not followed: what is
