@@ -38,7 +38,7 @@ func withRedirects(want jetstream.StreamConfig, spec *v1alpha1.AuditStreamSpec, 
 	redirected := slices.DeleteFunc(jsbuilder.Redirects(live.Config.Metadata), func(bucket string) bool {
 		return slices.ContainsFunc(spec.MigrateFrom, func(m v1alpha1.MigrationSource) bool { return m.Bucket == bucket && returns(m) })
 	})
-	return jsbuilder.WithRedirects(want, redirected)
+	return jsbuilder.WithRedirects(jsbuilder.KeepTransform(want, live.Config), redirected)
 }
 
 // returns says whether the bucket is to have its own subjects.
@@ -75,7 +75,7 @@ func (r *Reconciler) closeRedirects(ctx context.Context, s *scope, buckets ...st
 
 // setRedirects gives the stream the subjects that its metadata says.
 func setRedirects(cfg *jetstream.StreamConfig, subject string) {
-	cfg.Subjects, cfg.SubjectTransform = []string{subject + ".>"}, nil
+	cfg.Subjects = []string{subject + ".>"}
 	*cfg = jsbuilder.WithRedirects(*cfg, jsbuilder.Redirects(cfg.Metadata))
 }
 

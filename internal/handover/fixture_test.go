@@ -33,6 +33,7 @@ type fixture struct {
 	t        *testing.T
 	ctx      context.Context
 	url      string
+	servers  []*natstest.Server
 	replicas int
 	js       jetstream.JetStream
 	spec     v1alpha1.AuditStreamSpec
@@ -47,10 +48,13 @@ func newFixture(t *testing.T, change ...func(*v1alpha1.AuditStreamSpec)) *fixtur
 func newCluster(t *testing.T, change ...func(*v1alpha1.AuditStreamSpec)) *fixture {
 	t.Helper()
 	var urls []string
-	for _, s := range natstest.RunCluster(t) {
+	servers := natstest.RunCluster(t)
+	for _, s := range servers {
 		urls = append(urls, s.URL())
 	}
-	return start(t, 3, strings.Join(urls, ","), change...)
+	f := start(t, 3, strings.Join(urls, ","), change...)
+	f.servers = servers
+	return f
 }
 
 func start(t *testing.T, replicas int, url string, change ...func(*v1alpha1.AuditStreamSpec)) *fixture {
@@ -59,7 +63,8 @@ func start(t *testing.T, replicas int, url string, change ...func(*v1alpha1.Audi
 	t.Cleanup(cancel)
 	f := &fixture{
 		t: t, ctx: ctx, url: url, replicas: replicas, saved: map[string]migrate.Checkpoint{},
-		spec: v1alpha1.AuditStreamSpec{Stream: streamName, Subject: "audit", Replicas: int32(replicas)},
+		spec: v1alpha1.AuditStreamSpec{Stream: streamName, Subject: "audit", Replicas: int32(replicas),
+			MigrateFrom: []v1alpha1.MigrationSource{{Bucket: bucketName}}},
 	}
 	for _, c := range change {
 		c(&f.spec)
@@ -192,6 +197,16 @@ func (f *fixture) pass(what string, do func() error) {
 			f.t.Fatalf("%s: %v", what, err)
 		}
 		f.t.Logf("%s, again: %v", what, err)
+	}
+}
+
+// await asks until the stream is as it should be.
+func (f *fixture) await(what string, done func() bool) {
+	f.t.Helper()
+	for !done() {
+		if f.ctx.Err() != nil {
+			f.t.Fatalf("stream %s never came to %s", f.spec.Stream, what)
+		}
 	}
 }
 

@@ -72,9 +72,9 @@ type Result struct {
 	fenced time.Time
 }
 
-// Redirect hands the bucket's subjects to the stream. What is put meanwhile is kept and passed on. It should be called once the first complete copy is through and
-// the copy has caught up, so that little is left to drain while writers wait. Where the stream has them already, it only
-// makes sure that the bucket is fenced.
+// Redirect hands the bucket's subjects to the stream. What is put meanwhile is kept and passed on. It should be called once
+// the first complete copy is through and the copy has caught up, so that little is left to drain while writers wait. Where
+// the stream has them already, it only makes sure that the bucket is fenced.
 //
 // It returns a *RefusedError where the bucket cannot be handed over, before anything is changed, and jetstream.ErrStreamNotFound
 // where the bucket or the stream does not exist. On any later failure it gives the subjects back, unless the stream has
@@ -98,6 +98,9 @@ func (h *HandOver) Redirect(ctx context.Context) (Result, error) {
 	}
 	if err := h.ready(ctx, seen); err != nil {
 		return result, err
+	}
+	if err := heardOf(target); err != nil && !open {
+		return result, h.undo(ctx, err)
 	}
 	limited, cancel := h.limited(ctx)
 	defer cancel()
@@ -124,6 +127,24 @@ func (h *HandOver) Redirect(ctx context.Context) (Result, error) {
 	result.Opened, result.Gap = true, h.now().Sub(result.fenced)
 	result.Relayed = relay.passOn(ctx, h.Subject+".")
 	return result, nil
+}
+
+// silence is after how long a replica counts as not heard of. It is to answer once a second.
+const silence = 3 * time.Second
+
+// heardOf returns an error while a replica of the stream is away. It would come back with the configuration that it had, and
+// store by that what the stream takes for the bucket, under the bucket's subjects if it has never heard of the transform.
+func heardOf(stream *jetstream.StreamInfo) error {
+	if stream.Cluster == nil {
+		return nil
+	}
+	for _, replica := range stream.Cluster.Replicas {
+		if replica.Offline || replica.Active > silence {
+			return fmt.Errorf("stream %s has not heard of its replica on %s for %s: bring that server back first",
+				stream.Config.Name, replica.Name, replica.Active.Round(time.Second))
+		}
+	}
+	return nil
 }
 
 func (h *HandOver) limited(ctx context.Context) (context.Context, context.CancelFunc) {

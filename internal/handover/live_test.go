@@ -3,6 +3,8 @@ package handover
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/osapi-io/auditstream-operator/internal/migrate"
+	"github.com/osapi-io/auditstream-operator/internal/natstest"
 )
 
 // writers are legacy writers that nobody redeploys: each puts one key after the other, and goes on when a put fails.
@@ -160,4 +163,58 @@ func TestRedirectUnderWriters(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCloseUnderLoad: what the stream has taken for the bucket, and not stored yet when the bucket's subjects are taken from
+// it, becomes an entry all the same.
+func TestCloseUnderLoad(t *testing.T) {
+	for name, start := range map[string]func(*testing.T) *fixture{
+		"R1": func(t *testing.T) *fixture { return newFixture(t) },
+		"R3": func(t *testing.T) *fixture { return newCluster(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t)
+			f.bucket()
+			f.mustCopy(bucketName)
+			f.mustRedirect(bucketName)
+			const puts = 50_000
+			nc := f.connect().Conn()
+			for i := range puts {
+				if err := nc.Publish(fmt.Sprintf("$KV.%s.%06d", bucketName, i), nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := nc.FlushWithContext(f.ctx); err != nil {
+				t.Fatal(err)
+			}
+			early := f.info(streamName).State.Msgs
+			f.closeStream(bucketName)
+			n := len(f.stored()) // which finds what is under another subject
+			t.Logf("of %d puts, %d were stored when the subjects were taken, %d in all", puts, early, n)
+			if early >= puts || n == 0 {
+				t.Error("the test was too slow to see anything")
+			}
+		})
+	}
+}
+
+// TestRedirectWithoutAReplica: a replica that is away knows nothing of what the stream is to do with the bucket's subjects.
+func TestRedirectWithoutAReplica(t *testing.T) {
+	f := newCluster(t)
+	kv := f.bucket()
+	f.put(kv, "old")
+	f.mustCopy(bucketName)
+	leader := f.info(streamName).Cluster.Leader
+	away := f.servers[slices.IndexFunc(f.servers, func(s *natstest.Server) bool { return s.Name() != leader })]
+	away.Stop()
+	f.await("missing its replica", func() bool { return heardOf(f.info(streamName)) != nil })
+	if _, err := f.handOver(bucketName).Redirect(f.ctx); err == nil || !strings.Contains(err.Error(), "replica on "+away.Name()) {
+		t.Errorf("Redirect while %s is away: %v", away.Name(), err)
+	}
+	f.wantState(bucketName, Own, false)
+	f.put(kv, "new")
+	away.Restart()
+	f.await("hearing of its replica", func() bool { return heardOf(f.info(streamName)) == nil })
+	f.mustRedirect(bucketName)
+	f.wantStored("old", "new")
 }

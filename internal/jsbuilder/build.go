@@ -81,6 +81,9 @@ func (b *builder) names(spec *v1alpha1.AuditStreamSpec) {
 	}
 	b.cfg.Name = spec.Stream
 	b.cfg.Subjects = []string{spec.Subject + ".>"}
+	if len(spec.MigrateFrom) > 0 {
+		b.cfg.SubjectTransform = bucketTransform(b.cfg.Subjects[0])
+	}
 }
 
 // retention sets the limits in time and size. A server refuses a duplicate window that is longer than max_age. (It

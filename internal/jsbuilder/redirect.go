@@ -20,10 +20,29 @@ const (
 	// are handed to.
 	MetadataRedirectedTo = "audit.osapi.io/redirected-to"
 
-	// redirectSource is what a stream with redirected buckets transforms: the subjects of every bucket. A stream has one
-	// transform, so it has to fit all its buckets, and no subject of the stream itself begins with $KV.
+	// redirectSource is what a stream with buckets transforms: the subjects of every bucket. A stream has one transform, so
+	// it has to fit all its buckets, and no subject of the stream itself begins with $KV.
 	redirectSource = "$KV.*.>"
 )
+
+// bucketTransform stores what is put into a bucket as an entry: the server puts what is left of the key's subject behind the
+// base subject.
+//
+// It comes long before the bucket's subjects do, and stays when they go. A server applies it not when it takes a message, but
+// when it stores it: one that is on its way when subjects and transform go together is acknowledged, and stored under the
+// bucket's subject, where nobody looks for entries. And each replica stores by its own configuration, which a change
+// reaches later than the leader's.
+func bucketTransform(subjects string) *jetstream.SubjectTransformConfig {
+	return &jetstream.SubjectTransformConfig{Source: redirectSource, Destination: subjects}
+}
+
+// KeepTransform is want with the transform of live where that is the one of a stream with buckets.
+func KeepTransform(want, live jetstream.StreamConfig) jetstream.StreamConfig {
+	if t := live.SubjectTransform; t != nil && *t == *bucketTransform(want.Subjects[0]) {
+		want.SubjectTransform = t
+	}
+	return want
+}
 
 var bucketRe = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,252}$`)
 
@@ -55,8 +74,7 @@ func WithRedirects(cfg jetstream.StreamConfig, buckets []string) jetstream.Strea
 	if len(buckets) == 0 || len(cfg.Subjects) == 0 {
 		return cfg
 	}
-	// The first subject is <subject>.>, into which the server puts what is left of the key's subject.
-	cfg.SubjectTransform = &jetstream.SubjectTransformConfig{Source: redirectSource, Destination: cfg.Subjects[0]}
+	cfg.SubjectTransform = bucketTransform(cfg.Subjects[0])
 	for _, bucket := range buckets {
 		if pattern := BucketSubjects(bucket); !slices.Contains(cfg.Subjects, pattern) {
 			cfg.Subjects = append(cfg.Subjects, pattern)

@@ -83,7 +83,7 @@ func TestServerKeepsRedirects(t *testing.T) {
 		for _, bucket := range buckets {
 			have.Metadata[MetadataRedirectPrefix+bucket] = redirectedAt
 		}
-		want := WithRedirects(plain, Redirects(have.Metadata))
+		want := WithRedirects(KeepTransform(plain, have), Redirects(have.Metadata))
 		live = update(t, js, Merge(want, have))
 		if d := Compare(want, live); len(d) != 0 {
 			t.Errorf("redirects %v: %+v", buckets, d)
@@ -91,8 +91,30 @@ func TestServerKeepsRedirects(t *testing.T) {
 		if got := Redirects(live.Metadata); !slices.Equal(got, buckets) {
 			t.Errorf("the metadata has redirects %v, want %v", got, buckets)
 		}
-		if (live.SubjectTransform != nil) != (len(buckets) > 0) || len(live.Subjects) != 1+len(buckets) {
+		// The transform stays to the end, for what the server has taken for a bucket and not stored yet.
+		if live.SubjectTransform == nil || len(live.Subjects) != 1+len(buckets) {
 			t.Errorf("redirects %v: subjects %q, transform %+v", buckets, live.Subjects, live.SubjectTransform)
+		}
+	}
+}
+
+// TestTransformComesFirstAndStays: it is there before any of the buckets is redirected, and is nobody else's.
+func TestTransformComesFirstAndStays(t *testing.T) {
+	spec := v1alpha1.AuditStreamSpec{Stream: "AUDIT", Subject: "audit"}
+	without := mustBuild(t, &spec)
+	spec.MigrateFrom = []v1alpha1.MigrationSource{{Bucket: "a"}}
+	with := mustBuild(t, &spec)
+	if with.SubjectTransform == nil || without.SubjectTransform != nil || len(with.Subjects) != 1 {
+		t.Errorf("transform with a bucket %+v (subjects %q), without %+v", with.SubjectTransform, with.Subjects, without.SubjectTransform)
+	}
+	foreign := with
+	foreign.SubjectTransform = &jetstream.SubjectTransformConfig{Source: "$KV.*.>", Destination: "other.>"}
+	for name, tt := range map[string]struct {
+		live streamConfig
+		want bool
+	}{"none": {without, false}, "its own": {with, true}, "a foreign one": {foreign, false}} {
+		if got := KeepTransform(without, tt.live); (got.SubjectTransform != nil) != tt.want {
+			t.Errorf("live has %s: %+v", name, got.SubjectTransform)
 		}
 	}
 }

@@ -258,10 +258,41 @@ func (w *legacyWriters) expectAllIn(ctx context.Context, s *v1alpha1.AuditStream
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for id, value := range w.acked {
-		Expect(stored[id]).To(HaveLen(1), "entry %s", id)
+		Expect(stored[id]).To(HaveLen(1), whereIs(ctx, s, id))
 		Expect(stored[id][0]).To(Equal(value))
 	}
 	for id, copies := range stored {
 		Expect(copies).To(HaveLen(1), "entry %s", id)
 	}
+}
+
+// whereIs tells what NATS holds of an entry, for whoever has to find out why it is missed.
+func whereIs(ctx context.Context, s *v1alpha1.AuditStream, id string) func() string {
+	return func() string {
+		var b strings.Builder
+		fmt.Fprintf(&b, "entry %s", id)
+		for _, source := range s.Spec.MigrateFrom {
+			tell(ctx, &b, "KV_"+source.Bucket, "$KV."+source.Bucket+"."+id)
+			tell(ctx, &b, s.Spec.Stream, "$KV."+source.Bucket+"."+id)
+		}
+		tell(ctx, &b, s.Spec.Stream, s.Spec.Subject+"."+id)
+		return b.String()
+	}
+}
+
+func tell(ctx context.Context, b *strings.Builder, name, subject string) {
+	live, err := env.js.Stream(ctx, name)
+	if err != nil {
+		fmt.Fprintf(b, "\n%s: %v", name, err)
+		return
+	}
+	info := live.CachedInfo()
+	fmt.Fprintf(b, "\n%s captures %v, holds %d messages from %d to %d, metadata %v; ", name, info.Config.Subjects,
+		info.State.Msgs, info.State.FirstSeq, info.State.LastSeq, info.Config.Metadata)
+	msg, err := live.GetLastMsgForSubject(ctx, subject)
+	if err != nil {
+		fmt.Fprintf(b, "%s: %v", subject, err)
+		return
+	}
+	fmt.Fprintf(b, "%s at %d, stored %s, headers %v", subject, msg.Sequence, msg.Time, msg.Header)
 }
