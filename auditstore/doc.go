@@ -21,6 +21,14 @@
 // A message that is not an entry (not a JSON object, or without the id it is stored under) is reported as a [CorruptError].
 // It counts in the total and keeps its place, so that pages neither shift nor stop at it.
 //
+// # Reading
+//
+//   - [StreamStore.Get] returns one entry.
+//   - [StreamStore.List] returns a page by its offset, and [StreamStore.Page] one by a cursor, which writes meanwhile do not shift.
+//   - [StreamStore.Query] yields the entries that match, and [StreamStore.Export] writes them as JSON Lines or CSV.
+//   - [StreamStore.Tail] yields entries as they come.
+//   - [StreamStore.ListAll] returns everything at once, and holds it in memory.
+//
 // # What reading costs
 //
 // [StreamStore.List] makes one request for the stream's state and one direct get for each entry of the page, sent together.
@@ -30,9 +38,13 @@
 // the same (a bucket moved into an empty stream, for example) nothing is kept in memory; where they differ, or where an id
 // was written twice, the store keeps 16 bytes for each message.
 //
+// [StreamStore.Page] costs what List does. A [Query] reads page by page from the newest entry down, or in one sweep where its order is
+// [AsStored]. [OldestFirst] is that sweep, too, unless the two orders differ, after the look at the headers. AsStored needs none,
+// unless an id was written twice.
+//
 // # Time
 //
 // Every call ends: a request to the server is given up after [RequestTimeout], however late the deadline of the context is,
 // and a write without a deadline after [WriteTimeout]. A call that has not done its work returns an error. A time-out is
-// never reported as ErrNotFound, and no list is ever cut short silently.
+// never reported as ErrNotFound, and no list is ever cut short silently. Only [StreamStore.Tail] has no end but its context's.
 package auditstore

@@ -20,8 +20,15 @@ var (
 	// ErrInvalidEntry is returned by Write when the entry cannot be put into JSON, for instance a year after 9999.
 	ErrInvalidEntry = errors.New("auditstore: invalid entry")
 
-	// ErrInvalidRange is returned by List when limit or offset is negative.
+	// ErrInvalidRange is returned by List when limit or offset is negative, and by Page when limit is below 1.
 	ErrInvalidRange = errors.New("auditstore: invalid range")
+
+	// ErrInvalidQuery is returned by Query and Export for conditions that cannot be met by any entry or mean nothing.
+	ErrInvalidQuery = errors.New("auditstore: invalid query")
+
+	// ErrInvalidCursor is returned for a cursor that was not made for this stream and this use, and for one of a stream that
+	// has been made again since.
+	ErrInvalidCursor = errors.New("auditstore: invalid cursor")
 
 	// ErrConflict is returned by Write when another entry is stored under the id. The stored entry stays as it is.
 	ErrConflict = errors.New("auditstore: another entry has this id")

@@ -133,3 +133,102 @@ func ExampleStreamStore_List() {
 	fmt.Println(entries[0].ID, entries[1].ID, "of", total)
 	// Output: e d of 5
 }
+
+// fill writes one entry for each name, by that user.
+func fill(store *auditstore.StreamStore, users ...string) {
+	for i, user := range users {
+		entry := auditstore.Entry{ID: fmt.Sprint("entry-", i+1), User: user, Method: "GET", Path: "/nodes", ResponseCode: 200}
+		if err := store.Write(context.Background(), entry); err != nil {
+			log.Panic(err)
+		}
+	}
+}
+
+func ExampleStreamStore_Page() {
+	store, done := openStore()
+	defer done()
+	ctx := context.Background()
+	fill(store, "ada", "eve", "ada", "bob", "ada")
+
+	var cursor auditstore.Cursor
+	for {
+		page, err := store.Page(ctx, cursor, 2)
+		if err != nil && !errors.Is(err, auditstore.ErrCorrupt) {
+			log.Panic(err)
+		}
+		for _, entry := range page.Entries {
+			fmt.Print(entry.ID, " ")
+		}
+		fmt.Println("of", page.Total)
+		if cursor = page.Next; cursor == "" {
+			break
+		}
+	}
+	// Output:
+	// entry-5 entry-4 of 5
+	// entry-3 entry-2 of 5
+	// entry-1 of 5
+}
+
+func ExampleStreamStore_Query() {
+	store, done := openStore()
+	defer done()
+	fill(store, "ada", "eve", "ada", "bob", "ada")
+
+	lastHour := auditstore.Query{From: time.Now().Add(-time.Hour), User: "ada", PathPrefix: "/nodes"}
+	for entry, err := range store.Query(context.Background(), lastHour) {
+		if errors.Is(err, auditstore.ErrCorrupt) {
+			log.Print(err) // one message that is not an entry; the others follow
+			continue
+		}
+		if err != nil {
+			log.Panic(err) // the trail could not be read to its end
+		}
+		fmt.Println(entry.ID, entry.User)
+	}
+	// Output:
+	// entry-5 ada
+	// entry-3 ada
+	// entry-1 ada
+}
+
+func ExampleStreamStore_Export() {
+	store, done := openStore()
+	defer done()
+	fill(store, "ada", "eve")
+
+	n, err := store.Export(context.Background(), os.Stdout, auditstore.ExportOptions{
+		Query: auditstore.Query{User: "eve", Match: func(e *auditstore.Entry) bool {
+			e.Timestamp = time.Time{} // so that the example prints the same each time
+			return true
+		}},
+		Format: auditstore.CSV,
+	})
+	fmt.Println(n, err)
+	// Output:
+	// id,timestamp,user,roles,method,path,operation_id,source_ip,response_code,duration_ms,trace_id,corrupt_sequence
+	// entry-2,0001-01-01T00:00:00Z,eve,[],GET,/nodes,,,200,0,,
+	// 1 <nil>
+}
+
+func ExampleStreamStore_Tail() {
+	store, done := openStore()
+	defer done()
+	fill(store, "ada", "eve")
+
+	page, err := store.Page(context.Background(), "", 20) // what is there
+	if err != nil {
+		log.Panic(err)
+	}
+	if err := store.Write(context.Background(), auditstore.Entry{ID: "entry-3", User: "bob"}); err != nil {
+		log.Panic(err)
+	}
+	for record, err := range store.Tail(context.Background(), page.Latest) { // and what came since
+		if err != nil {
+			log.Panic(err)
+		}
+		fmt.Println(record.ID, record.User, record.Cursor != "") // the cursor is what to begin from after a restart
+		break
+	}
+	// Output: entry-3 bob true
+}

@@ -258,7 +258,7 @@ func TestWalkFetchesWhatTheConsumerLeftOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	var seen []uint64
-	w := &walker{store: s, snap: snap, visit: func(m *message) { seen = append(seen, m.sequence) }}
+	w := &walker{store: s, snap: snap, visit: func(m *message) error { seen = append(seen, m.sequence); return nil }}
 	for _, sequence := range []uint64{1, 4, 5, 6} { // 6 is newer than the snapshot
 		if err := w.take(plainMsg{sequence: sequence}); err != nil {
 			t.Fatal(err)

@@ -36,6 +36,12 @@ func (m *message) at() (int64, bool) {
 	return stored, false
 }
 
+// ref is the message's place in the trail.
+func (m *message) ref() ref {
+	at, _ := m.at()
+	return ref{at: at, sequence: m.sequence}
+}
+
 // isMarker recognises what a key-value client (ADR-8) or the server (ADR-43) leaves where a key was deleted or purged.
 func (m *message) isMarker() bool {
 	switch m.header.Get("KV-Operation") {

@@ -58,10 +58,11 @@ func TestLegacyDefect_ListAllIsCutShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := 0
-	err = s.walk(t.Context(), snap, 0, false, func(*message) {
+	err = s.walk(t.Context(), snap, 0, false, func(*message) error {
 		if seen++; seen == 1 {
 			srv.Stop()
 		}
+		return nil
 	})
 	wantIs(t, err, ErrIncomplete, ErrNotReady)
 	if seen == 0 || seen == total {

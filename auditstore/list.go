@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -34,36 +35,48 @@ func (s *StreamStore) List(ctx context.Context, limit, offset int) ([]Entry, int
 	if limit < 0 || offset < 0 {
 		return nil, 0, fmt.Errorf("%w: limit is %d and offset is %d: neither may be negative", ErrInvalidRange, limit, offset)
 	}
+	p, err := s.steadyPage(ctx, uint64(limit), place{offset: uint64(offset)})
+	if err != nil {
+		return nil, 0, fmt.Errorf("listing %d entries after %d: %w", limit, offset, err)
+	}
+	entries, err := s.decodeAll(p.slots)
+	return entries, int(p.snap.entries), err
+}
+
+// slot is one place of a page. It has no message where the stream's leader found none.
+type slot struct {
+	ref
+	message *message
+}
+
+// page is a part of the trail, newest first, and the state of the stream that it was read from.
+type page struct {
+	snap  snapshot
+	slots []slot
+	more  bool // whether there are older entries
+}
+
+// steadyPage reads a page from one state of the stream, and tries again where that is no longer the stream's.
+func (s *StreamStore) steadyPage(ctx context.Context, limit uint64, from place) (page, error) {
 	if ctx == nil {
 		ctx = context.Background()
 	}
 	lost := map[uint64]bool{}
 	for range listTries {
-		page, total, err := s.page(ctx, uint64(limit), uint64(offset))
+		p, err := s.page(ctx, limit, from)
 		if err == nil {
-			page, err = settle(page, lost)
+			err = settle(p.slots, lost)
 		}
-		if errors.Is(err, errMoved) {
-			continue
+		if !errors.Is(err, errMoved) {
+			return p, err
 		}
-		if err != nil {
-			return nil, 0, fmt.Errorf("listing %d entries after %d: %w", limit, offset, err)
-		}
-		entries, err := s.decodeAll(page)
-		return entries, int(total), err
 	}
-	return nil, 0, fmt.Errorf("%w: listing %d entries after %d: %w, %d times", ErrIncomplete, limit, offset, errMoved, listTries)
-}
-
-// slot is one place of a page. It has no message where the stream's leader found none.
-type slot struct {
-	sequence uint64
-	message  *message
+	return page{}, fmt.Errorf("%w: %w, %d times", ErrIncomplete, errMoved, listTries)
 }
 
 // settle decides about places without a message. One that the stream still counted after it was found missing is not a deletion
 // that happened meanwhile: nobody can read it.
-func settle(page []slot, lost map[uint64]bool) ([]slot, error) {
+func settle(page []slot, lost map[uint64]bool) error {
 	moved := false
 	for _, place := range page {
 		if place.message == nil && !lost[place.sequence] {
@@ -71,9 +84,9 @@ func settle(page []slot, lost map[uint64]bool) ([]slot, error) {
 		}
 	}
 	if moved {
-		return nil, errMoved
+		return errMoved
 	}
-	return page, nil
+	return nil
 }
 
 func (s *StreamStore) decodeAll(page []slot) ([]Entry, error) {
@@ -95,74 +108,109 @@ func (s *StreamStore) decodeAll(page []slot) ([]Entry, error) {
 }
 
 // page makes one try to read a page from one state of the stream.
-func (s *StreamStore) page(ctx context.Context, limit, offset uint64) ([]slot, uint64, error) {
+func (s *StreamStore) page(ctx context.Context, limit uint64, from place) (page, error) {
 	snap, err := s.observe(ctx)
+	p := page{snap: snap}
+	if err != nil || limit == 0 || from.below == nil && from.offset >= snap.entries {
+		return p, err
+	}
+	if known, err := s.recent(ctx, &p, limit, from); known || err != nil {
+		return p, err
+	}
+	refs, more, err := s.ordered.page(ctx, s, snap, limit, from)
 	if err != nil {
-		return nil, 0, err
+		return p, err
 	}
-	if offset >= snap.entries || limit == 0 {
-		return nil, snap.entries, nil
-	}
-	limit = min(limit, snap.entries-offset)
-	page, err := s.recent(ctx, snap, limit, offset)
-	if err != nil || page != nil {
-		return page, snap.entries, err
-	}
-	sequences, err := s.ordered.page(ctx, s, snap, limit, offset)
+	messages, err := s.fetch(ctx, queriesOf(refs))
 	if err != nil {
-		return nil, 0, err
+		return p, err
 	}
-	messages, err := s.fetch(ctx, bySequence(sequences))
-	if err != nil {
-		return nil, 0, err
-	}
-	return slots(sequences, messages), snap.entries, nil
+	p.slots, p.more = slots(refs, messages), more
+	return p, nil
 }
 
-func slots(sequences []uint64, messages []*message) []slot {
-	page := make([]slot, len(sequences))
-	for i, sequence := range sequences {
-		page[i] = slot{sequence: sequence, message: messages[i]}
+// slots puts messages into their places. Where only the sequences were known of these, the messages tell the times; one that
+// is unreadable has the time of the one before it.
+func slots(refs []ref, messages []*message) []slot {
+	page := make([]slot, len(refs))
+	for i, r := range refs {
+		page[i] = slot{ref: r, message: messages[i]}
+		switch {
+		case r.at != unknownTime:
+		case messages[i] != nil:
+			page[i].at, _ = messages[i].at()
+		case i > 0:
+			page[i].at = page[i-1].at
+		}
 	}
 	return page
 }
 
-// recent reads a page by counting sequences from the newest one down. That is right where the page and all above it was written
-// here: what lies below in the stream was stored earlier, so it is older, wherever it came from. It returns no page where that
-// is not so, or where finding out would mean to read much more than the page.
-func (s *StreamStore) recent(ctx context.Context, snap snapshot, limit, offset uint64) ([]slot, error) {
-	if snap.surplus() > 0 {
-		return nil, nil // later messages of an id are in between, and not entries
+// unknownTime is the time of a message that was not looked at.
+const unknownTime = math.MinInt64
+
+// sequencesOnly are places of which only the sequences are known.
+func sequencesOnly(sequences []uint64) []ref {
+	refs := make([]ref, len(sequences))
+	for i, sequence := range sequences {
+		refs[i] = ref{at: unknownTime, sequence: sequence}
 	}
-	sequences := snap.newest(offset, limit)
+	return refs
+}
+
+func queriesOf(refs []ref) []query {
+	queries := make([]query, len(refs))
+	for i, r := range refs {
+		queries[i].Sequence = r.sequence
+	}
+	return queries
+}
+
+// recent reads a page by counting sequences from the newest one down. That is right where the page and all above it was written
+// here: what lies below in the stream was stored earlier, so it is older, wherever it came from. It is not known where that
+// is not so, or where finding out would mean to read much more than the page.
+func (s *StreamStore) recent(ctx context.Context, p *page, limit uint64, from place) (known bool, err error) {
+	snap := p.snap
+	if snap.surplus() > 0 {
+		return false, nil // later messages of an id are in between, and not entries
+	}
+	skipped := from.skipped(snap.holes)
+	sequences := snap.newest(skipped, limit)
+	if len(sequences) == 0 {
+		return false, nil
+	}
 	top, low := sequences[0], sequences[len(sequences)-1]
 	s.mu.Lock()
-	known := s.native
+	native := s.native
 	s.mu.Unlock()
 	unknown := top
-	if known.created.Equal(snap.created) {
-		if known.moved >= low {
-			return nil, nil
+	if native.created.Equal(snap.created) {
+		if native.moved >= low {
+			return false, nil
 		}
-		if known.low <= top+1 && known.high > top {
-			unknown = known.high
+		if native.low <= top+1 && native.high > top {
+			unknown = native.high
 		}
 	}
 	if snap.count()-snap.upTo(unknown) > uint64(s.limits.probe) {
-		return nil, nil
+		return false, nil
 	}
 	above := snap.between(unknown, snap.last)
 	messages, err := s.fetch(ctx, append(bySequence(sequences), bySequence(above)...))
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	page := messages[:len(sequences)]
-	if moved := max(nativeOnly(page), nativeOnly(messages[len(sequences):])); moved != 0 {
+	found := messages[:len(sequences)]
+	if newest := found[0]; from.below != nil && newest != nil && compareRefs(newest.ref(), *from.below) > 0 {
+		return false, nil // the place is not where its sequence says: it was one of a message that was moved here
+	}
+	if moved := max(nativeOnly(found), nativeOnly(messages[len(sequences):])); moved != 0 {
 		s.learn(span{created: snap.created, moved: moved})
-		return nil, nil
+		return false, nil
 	}
 	s.learn(span{created: snap.created, low: low, high: snap.last})
-	return slots(sequences, page), nil
+	p.slots, p.more = slots(sequencesOnly(sequences), found), skipped+uint64(len(sequences)) < snap.count()
+	return true, nil
 }
 
 // nativeOnly returns the highest sequence that is out of the order of time or holds a message that was moved here, and 0 where

@@ -23,12 +23,10 @@ func (s *StreamStore) ListAll(ctx context.Context) ([]Entry, error) {
 		return nil, fmt.Errorf("listing all entries: %w", err)
 	}
 	all := make([]read, 0, snap.count())
-	err = s.walk(ctx, snap, 0, false, func(m *message) {
-		at, _ := m.at()
+	err = s.walk(ctx, snap, 0, false, func(m *message) error {
 		entry, err := s.decode(m)
-		all = append(all, read{
-			ref: ref{at: at, sequence: m.sequence}, subject: m.subject, marker: m.isMarker(), entry: entry, err: err,
-		})
+		all = append(all, read{ref: m.ref(), subject: m.subject, marker: m.isMarker(), entry: entry, err: err})
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listing all entries: %w", err)

@@ -31,12 +31,13 @@ type ordered struct {
 // known is what has been learned of the stream, and what a stream made again under its name makes void.
 type known struct {
 	created time.Time
-	upTo    uint64 // every message up to here was looked at
-	latest  int64  // the greatest time of them
-	kept    bool   // whether all is filled: not where the order of sequences is the order of time and each id is there once
-	all     []ref  // in the order of time
-	shown   []ref  // all, without later messages of an id
-	pruned  holes  // what all was last compared with
+	upTo    uint64          // every message up to here was looked at
+	latest  int64           // the greatest time of them
+	kept    bool            // whether all is filled: not where the order of sequences is the order of time and each id is there once
+	all     []ref           // in the order of time
+	shown   []ref           // all, without later messages of an id
+	hidden  map[uint64]bool // those; never changed, only replaced
+	pruned  holes           // what all was last compared with
 	later   later
 }
 
@@ -46,29 +47,80 @@ func (o *ordered) reset(created time.Time) {
 	o.known = known{created: created, latest: math.MinInt64, later: newLater()}
 }
 
-// page lists the sequences of a page, newest first.
-func (o *ordered) page(ctx context.Context, s *StreamStore, snap snapshot, limit, offset uint64) ([]uint64, error) {
-	select {
-	case o.turn <- struct{}{}:
-		defer func() { <-o.turn }()
-	case <-ctx.Done():
-		return nil, s.readError(ctx.Err())
+// page lists the places of a page, newest first, and says whether there are older entries.
+func (o *ordered) page(ctx context.Context, s *StreamStore, snap snapshot, limit uint64, from place) ([]ref, bool, error) {
+	if err := o.acquire(ctx, s, snap); err != nil {
+		return nil, false, err
 	}
-	if err := o.refresh(ctx, s, snap); err != nil {
+	defer o.release()
+	if !o.kept {
+		skipped, err := s.skipped(ctx, snap, from)
+		if err != nil {
+			return nil, false, err
+		}
+		refs := sequencesOnly(snap.newest(skipped, limit))
+		return refs, skipped+uint64(len(refs)) < snap.count(), nil
+	}
+	left := o.shown[:o.older(from)]
+	refs := make([]ref, min(limit, uint64(len(left))))
+	for i := range refs {
+		refs[i] = left[len(left)-1-i]
+	}
+	return refs, len(refs) < len(left), nil
+}
+
+// newer lists up to limit places of entries that are newer than after, oldest first.
+func (o *ordered) newer(ctx context.Context, s *StreamStore, snap snapshot, limit int, after ref) ([]ref, error) {
+	if err := o.acquire(ctx, s, snap); err != nil {
 		return nil, err
 	}
+	defer o.release()
 	if !o.kept {
-		return snap.newest(offset, limit), nil
+		return nil, errMoved // it came into order by what was removed: keep again
 	}
-	if uint64(len(o.shown)) != snap.entries {
-		return nil, errMoved
+	begin, found := slices.BinarySearchFunc(o.shown, after, compareRefs)
+	if found {
+		begin++
 	}
-	page := make([]uint64, limit)
-	for i := range page {
-		page[i] = o.shown[uint64(len(o.shown))-1-offset-uint64(i)].sequence
-	}
-	return page, nil
+	return slices.Clone(o.shown[begin:min(len(o.shown), begin+limit)]), nil
 }
+
+// state says whether an order is kept, and which messages are not entries because another one of their id is.
+func (o *ordered) state(ctx context.Context, s *StreamStore, snap snapshot) (kept bool, hidden map[uint64]bool, err error) {
+	if err := o.acquire(ctx, s, snap); err != nil {
+		return false, nil, err
+	}
+	defer o.release()
+	return o.kept, o.hidden, nil
+}
+
+// older is how many entries are below the place.
+func (o *ordered) older(from place) int {
+	if from.below == nil {
+		return len(o.shown) - int(min(from.offset, uint64(len(o.shown))))
+	}
+	n, _ := slices.BinarySearchFunc(o.shown, *from.below, compareRefs)
+	return n
+}
+
+// acquire waits for its turn and brings what is known to the state of the snapshot. Without an error, release ends the turn.
+func (o *ordered) acquire(ctx context.Context, s *StreamStore, snap snapshot) error {
+	select {
+	case o.turn <- struct{}{}:
+	case <-ctx.Done():
+		return s.readError(ctx.Err())
+	}
+	err := o.refresh(ctx, s, snap)
+	if err == nil && o.kept && uint64(len(o.shown)) != snap.entries {
+		err = errMoved
+	}
+	if err != nil {
+		o.release()
+	}
+	return err
+}
+
+func (o *ordered) release() { <-o.turn }
 
 // refresh brings what is known to the state of the snapshot.
 func (o *ordered) refresh(ctx context.Context, s *StreamStore, snap snapshot) error {
@@ -120,10 +172,10 @@ func (o *ordered) overtaken(ctx context.Context, s *StreamStore) error {
 func (o *ordered) look(ctx context.Context, s *StreamStore, snap snapshot) ([]ref, error) {
 	var fresh []ref
 	note := o.later.noter(o.upTo == 0, snap.surplus() > 0)
-	err := s.walk(ctx, snap, o.upTo, true, func(m *message) {
-		at, _ := m.at()
-		fresh = append(fresh, ref{at: at, sequence: m.sequence})
+	err := s.walk(ctx, snap, o.upTo, true, func(m *message) error {
+		fresh = append(fresh, m.ref())
 		note(m)
+		return nil
 	})
 	return fresh, err
 }
@@ -164,6 +216,7 @@ func (o *ordered) hideLater(ctx context.Context, s *StreamStore, snap snapshot) 
 		}
 		return err
 	}
+	o.hidden = hidden
 	if len(hidden) == 0 {
 		o.shown = o.all
 		return nil

@@ -1,6 +1,7 @@
 package auditstore
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -20,6 +21,7 @@ type stored struct {
 	at       time.Time
 	corrupt  bool
 	marker   bool
+	entry    Entry
 }
 
 // model is the trail by brute force: all messages that are there, nothing else.
@@ -65,7 +67,7 @@ func (m *model) add() {
 		m.mark(id)
 		return
 	}
-	data, corrupt := body(id, "ada"), m.random.IntN(10) == 0
+	data, corrupt := m.encode(m.entry(id)), m.random.IntN(10) == 0
 	if corrupt {
 		data = []byte("{broken")
 	}
@@ -74,6 +76,25 @@ func (m *model) add() {
 		source = append(source, time.Now().Add(-time.Duration(m.random.IntN(5))*time.Minute).Truncate(time.Minute))
 	}
 	m.put(id, data, corrupt, source...)
+}
+
+// entry has something for each condition of a query to tell apart.
+func (m *model) entry(id string) Entry {
+	pick := func(values ...string) string { return values[m.random.IntN(len(values))] }
+	return Entry{
+		ID: id, Timestamp: time.Now().Add(-time.Duration(m.random.IntN(10)) * time.Minute).UTC(), User: pick("ada", "eve"),
+		Method: pick("GET", "POST"), Path: pick("/nodes/1", "/nodes/2", "/jobs"), TraceID: pick("", "4bf92f3577b34da6a3ce929d0e0e4736"),
+		ResponseCode: 200 + m.random.IntN(2)*204, Roles: []string{"admin", "a,b"},
+	}
+}
+
+func (m *model) encode(entry Entry) []byte {
+	m.t.Helper()
+	data, err := json.MarshalIndent(entry, "", " ")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return data
 }
 
 // mark stores what a key-value client leaves where it deletes a key.
@@ -101,7 +122,11 @@ func (m *model) put(id string, data []byte, corrupt bool, source ...time.Time) {
 	if len(source) > 0 {
 		at = source[0]
 	}
-	m.live = append(m.live, stored{id: id, sequence: sequence, at: at, corrupt: corrupt})
+	var entry Entry
+	if err := json.Unmarshal(data, &entry); (err != nil) != corrupt {
+		m.t.Fatalf("%s: %v", data, err)
+	}
+	m.live = append(m.live, stored{id: id, sequence: sequence, at: at, corrupt: corrupt, entry: entry})
 }
 
 func (m *model) remove() {
@@ -188,6 +213,9 @@ func (m *model) check(s *StreamStore) {
 	if len(want) > 0 {
 		m.checkGet(s, want[m.random.IntN(len(want))])
 	}
+	m.checkQueries(s)
+	m.checkExport(s)
+	m.checkCursor(s) // which changes the stream
 }
 
 // checkPages reads the whole list in pages, in random order.

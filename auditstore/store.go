@@ -131,10 +131,19 @@ func (s *StreamStore) opened() error {
 // readError gives an error of a request its sentinel.
 func (s *StreamStore) readError(err error) error {
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return fmt.Errorf("%w: the stream %q does not exist: create it, or correct Config.Stream", ErrNotReady, s.name)
+		return fmt.Errorf("%w: %w", ErrNotReady, missing(s.name))
 	}
 	return fmt.Errorf("%w: %w", ErrNotReady, s.explain(err))
 }
+
+// missing is the name of a stream that does not exist.
+type missing string
+
+func (m missing) Error() string {
+	return fmt.Sprintf("the stream %q does not exist: create it, or correct Config.Stream", string(m))
+}
+
+func (m missing) Unwrap() error { return jetstream.ErrStreamNotFound }
 
 // explain adds what the connection knows about a permission violation, which looks like a time-out to the request.
 func (s *StreamStore) explain(err error) error {

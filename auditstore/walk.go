@@ -15,13 +15,18 @@ const (
 	// idle is how long a walk waits for the next message before it asks whether there is one.
 	idle = 250 * time.Millisecond
 
+	// walkMessages and walkBytes bound what a walk reads ahead.
+	walkMessages = 10_000
+	walkBytes    = 8 << 20
+
 	// orphaned is when the server removes the consumer of a walk whose process has died.
 	orphaned = 30 * time.Second
 )
 
 // walk shows every message of the snapshot above low and up to its last one to visit, in the order of the sequences save for
-// those that the consumer left out, which come last. It fails unless each was visited or has been removed from the stream.
-func (s *StreamStore) walk(ctx context.Context, snap snapshot, low uint64, headersOnly bool, visit func(*message)) error {
+// those that the consumer left out, which come last. It fails unless each was visited or has been removed from the stream. An
+// error of visit ends it and is returned as it is.
+func (s *StreamStore) walk(ctx context.Context, snap snapshot, low uint64, headersOnly bool, visit func(*message) error) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
@@ -30,7 +35,9 @@ func (s *StreamStore) walk(ctx context.Context, snap snapshot, low uint64, heade
 		return s.visitEach(ctx, snap.between(low, snap.last), visit)
 	}
 	w := &walker{store: s, snap: snap, rank: from, visit: visit}
-	if err := w.consume(ctx, headersOnly); err != nil {
+	if err := w.consume(ctx, headersOnly); w.enough {
+		return err
+	} else if err != nil {
 		return fmt.Errorf("%w: read %d of %d messages of stream %q: %w", ErrIncomplete, w.visited, total-from, s.name, err)
 	}
 	return w.makeUp(ctx)
@@ -38,7 +45,7 @@ func (s *StreamStore) walk(ctx context.Context, snap snapshot, low uint64, heade
 
 // visitEach reads messages one by one. One that is gone by now is no loss: it was removed while it was read. One that the stream
 // still counts is visited as unreadable, at the time of the message before it.
-func (s *StreamStore) visitEach(ctx context.Context, sequences []uint64, visit func(*message)) error {
+func (s *StreamStore) visitEach(ctx context.Context, sequences []uint64, visit func(*message) error) error {
 	messages, err := s.fetch(ctx, bySequence(sequences))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrIncomplete, err)
@@ -59,7 +66,9 @@ func (s *StreamStore) visitEach(ctx context.Context, sequences []uint64, visit f
 		default:
 			m = &message{sequence: sequences[i], stored: before, unreadable: true}
 		}
-		visit(m)
+		if err := visit(m); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -79,7 +88,8 @@ type walker struct {
 	rank    uint64 // how many messages of the snapshot lie below the next one that is due
 	visited int
 	missed  []uint64
-	visit   func(*message)
+	visit   func(*message) error
+	enough  bool // whether visit has ended it
 }
 
 func (w *walker) consume(ctx context.Context, headersOnly bool) error {
@@ -93,8 +103,10 @@ func (w *walker) consume(ctx context.Context, headersOnly bool) error {
 	if err != nil {
 		return s.readError(err)
 	}
-	defer w.remove(ctx, consumer)
-	messages, err := consumer.Messages(jetstream.PullMaxMessages(10_000))
+	defer s.remove(ctx, consumer)
+	// A limit below the largest message would end the read at it.
+	readAhead := max(walkBytes, 2*int(s.js.Conn().MaxPayload()))
+	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(walkMessages, readAhead))
 	if err != nil {
 		return s.readError(err)
 	}
@@ -114,6 +126,7 @@ func (w *walker) consume(ctx context.Context, headersOnly bool) error {
 		if err != nil {
 			return w.broken(ctx, err)
 		}
+		stalled.Stop() // a visit may take its time
 		if err := w.take(msg); err != nil {
 			return err
 		}
@@ -161,8 +174,9 @@ func (w *walker) take(msg jetstream.Msg) error {
 	}
 	w.rank++
 	w.visited++
-	w.visit(&message{subject: msg.Subject(), sequence: sequence, stored: meta.Timestamp, header: msg.Headers(), data: msg.Data()})
-	return nil
+	err = w.visit(&message{subject: msg.Subject(), sequence: sequence, stored: meta.Timestamp, header: msg.Headers(), data: msg.Data()})
+	w.enough = err != nil
+	return err
 }
 
 // nothingLeft asks whether the messages that are still due have been removed.
@@ -180,10 +194,10 @@ func (w *walker) nothingLeft(ctx context.Context) (bool, error) {
 }
 
 // remove deletes the consumer also when the context has ended. Should that fail, the server does it after orphaned.
-func (w *walker) remove(ctx context.Context, consumer jetstream.Consumer) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.store.limits.try)
+func (s *StreamStore) remove(ctx context.Context, consumer jetstream.Consumer) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.limits.try)
 	defer cancel()
 	if info := consumer.CachedInfo(); info != nil {
-		_ = w.store.js.DeleteConsumer(ctx, w.store.name, info.Name)
+		_ = s.js.DeleteConsumer(ctx, s.name, info.Name)
 	}
 }

@@ -40,8 +40,8 @@ type Config struct {
 	// Challenge is the WWW-Authenticate header of a 401. Where it is empty, it is "Bearer".
 	Challenge string
 
-	// Export yields the entries of an export, newest first. Where it is nil, the export is Store.ListAll, which holds the whole
-	// trail in memory.
+	// Export yields the entries of an export, newest first. Where it is nil, that is a Query without conditions, where the Store
+	// has that method as *auditstore.StreamStore does, and otherwise ListAll, which holds the whole trail in memory.
 	//
 	// An error that is auditstore.ErrCorrupt reports messages that are not entries and does not end the sequence; every other
 	// error ends it, and breaks the export.

@@ -117,10 +117,10 @@ func TestReadsARealTrail(t *testing.T) {
 func wantLines(t *testing.T, body *bytes.Buffer, n int, sequence uint64) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSuffix(body.String(), "\n"), "\n")
-	if want := fmt.Sprintf(`{"corrupt":{"sequence":%d}}`, sequence); len(lines) != n || lines[n-1] != want {
-		t.Fatalf("the export has %d lines, the last one %s, want %d and %s", len(lines), lines[len(lines)-1], n, want)
+	if want := fmt.Sprintf(`{"corrupt":{"sequence":%d}}`, sequence); len(lines) != n || lines[0] != want {
+		t.Fatalf("the export has %d lines, the first one %s, want %d and %s", len(lines), lines[0], n, want)
 	}
-	for i, line := range lines[:25] {
+	for i, line := range lines[1:26] {
 		var got auditstore.Entry
 		if err := json.Unmarshal([]byte(line), &got); err != nil || !reflect.DeepEqual(got, entry(fmt.Sprintf("e%d", 24-i))) {
 			t.Errorf("line %d of the export is %s (%v), want the entry e%d", i, line, err, 24-i)

@@ -21,8 +21,17 @@ type corruptLine struct {
 	Corrupt corrupt `json:"corrupt"`
 }
 
-// everything is the export of a store that has no other: ListAll, and what it has left out at the end.
+// querier is a store that can be read without holding all of it, as *auditstore.StreamStore can.
+type querier interface {
+	Query(ctx context.Context, query auditstore.Query) iter.Seq2[auditstore.Entry, error]
+}
+
+// everything is the export where none is given: of a store that cannot be queried it is ListAll, and what that has left out at
+// the end.
 func (h *Handler) everything(ctx context.Context) iter.Seq2[auditstore.Entry, error] {
+	if store, ok := h.cfg.Store.(querier); ok {
+		return store.Query(ctx, auditstore.Query{})
+	}
 	return func(yield func(auditstore.Entry, error) bool) {
 		entries, err := h.cfg.Store.ListAll(ctx)
 		if _, whole := corruptIn(err); !whole {

@@ -1,0 +1,192 @@
+package auditstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Record is an entry as Tail yields it.
+type Record struct {
+	Entry
+	// Cursor is where a Tail goes on behind this entry.
+	Cursor Cursor
+	// Recorded is when the entry was first recorded.
+	Recorded time.Time
+}
+
+// errLater is a message under an id that has an entry already.
+var errLater = errors.New("a later message under the id of an entry, which it does not replace")
+
+// Tail yields the entries that the stream takes after the cursor's place, in that order, as they come, until ctx ends or the
+// loop is left. The zero Cursor is now: what is stored after the first step of the loop has begun. It waits for servers that
+// are away for as long as ctx lives, and then goes on without missing or repeating anything.
+//
+// An error that matches ErrCorrupt reports a message that is not an entry, or a later one under the id of an entry, and the
+// sequence goes on, as does the Record's Cursor. Any other error is the last that is yielded: the cause of the context's end,
+// ErrInvalidCursor, ErrNotReady where the stream is gone or may not be read, and ErrIncomplete where the stream was made again, or has
+// removed what followed the cursor before it could be read.
+func (s *StreamStore) Tail(ctx context.Context, from Cursor) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		if ctx == nil {
+			ctx = context.Background()
+		}
+		t := &tail{store: s, yield: yield}
+		err := t.begin(ctx, from)
+		for err == nil {
+			err = t.follow(ctx)
+			if ctx.Err() != nil && !errors.Is(err, errEnough) {
+				err = context.Cause(ctx)
+			} else if errors.Is(err, errInterrupted) {
+				err = t.again(ctx)
+			}
+		}
+		if !errors.Is(err, errEnough) {
+			yield(Record{}, fmt.Errorf("following the audit trail: %w", err))
+		}
+	}
+}
+
+// errInterrupted is a read that may be taken up again.
+var errInterrupted = errors.New("the read was interrupted")
+
+// tail is one Tail.
+type tail struct {
+	store *StreamStore
+	yield func(Record, error) bool
+	at    position // of the last message that was read
+}
+
+func (t *tail) begin(ctx context.Context, from Cursor) error {
+	if err := t.store.opened(); err != nil {
+		return err
+	}
+	var err error
+	if from != "" {
+		if t.at, err = from.position(tailCursor); err != nil {
+			return err
+		}
+	}
+	snap, err := t.store.observe(ctx)
+	switch {
+	case err != nil:
+		return err
+	case from == "":
+		t.at = position{kind: tailCursor, created: snap.created, ref: ref{sequence: snap.last}}
+		return nil
+	}
+	if err := t.at.of(snap.created); err != nil {
+		return err
+	}
+	return t.reachable(snap)
+}
+
+// reachable fails where the stream no longer holds what follows the place.
+func (t *tail) reachable(snap snapshot) error {
+	switch {
+	case !t.at.created.Equal(snap.created) || t.at.sequence > snap.last:
+		return fmt.Errorf("%w: stream %q was made again, or has lost its end: begin anew", ErrIncomplete, t.store.name)
+	case t.at.sequence+1 < snap.first:
+		return fmt.Errorf("%w: the stream has removed the sequences %d to %d before they were read: begin anew",
+			ErrIncomplete, t.at.sequence+1, snap.first-1)
+	}
+	return nil
+}
+
+// again waits until the stream can be asked, and makes sure that it is still the one that was read.
+func (t *tail) again(ctx context.Context) error {
+	for pause(ctx, lastPause) {
+		snap, err := t.store.observe(ctx)
+		switch {
+		case err == nil:
+			return t.reachable(snap)
+		case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrPermissionViolation):
+			return err
+		}
+	}
+	return context.Cause(ctx)
+}
+
+// follow reads through one consumer until that breaks.
+func (t *tail) follow(ctx context.Context) error {
+	s := t.store
+	setup, cancel := within(ctx, s.limits.request)
+	defer cancel()
+	consumer, err := s.js.OrderedConsumer(setup, s.name, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: t.at.sequence + 1,
+		// A consumer that is made anew behind our back may be one of a stream that was made again.
+		MaxResetAttempts: 1, InactiveThreshold: orphaned,
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", errInterrupted, err)
+	}
+	defer s.remove(ctx, consumer)
+	readAhead := max(walkBytes, 2*int(s.js.Conn().MaxPayload()))
+	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(walkMessages, readAhead), jetstream.PullHeartbeat(time.Second))
+	if err != nil {
+		return fmt.Errorf("%w: %w", errInterrupted, err)
+	}
+	defer messages.Stop()
+	defer context.AfterFunc(ctx, messages.Stop)()
+	for name := nameOf(consumer); ; {
+		msg, err := messages.Next(jetstream.NextMaxWait(idle))
+		if err != nil && !errors.Is(err, nats.ErrTimeout) || nameOf(consumer) != name {
+			return fmt.Errorf("%w: %w", errInterrupted, errors.Join(err, ctx.Err()))
+		}
+		if err != nil {
+			continue
+		}
+		if err := t.take(ctx, msg); err != nil {
+			return err
+		}
+	}
+}
+
+func nameOf(consumer jetstream.Consumer) string {
+	if info := consumer.CachedInfo(); info != nil {
+		return info.Name
+	}
+	return ""
+}
+
+// take yields what the message is.
+func (t *tail) take(ctx context.Context, msg jetstream.Msg) error {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return fmt.Errorf("reading the place of a message: %w", err)
+	}
+	m := &message{subject: msg.Subject(), sequence: meta.Sequence.Stream, stored: meta.Timestamp, header: msg.Headers(), data: msg.Data()}
+	first, err := t.isEntry(ctx, m)
+	if err != nil {
+		return err
+	}
+	t.at.sequence = m.sequence
+	record := Record{Cursor: t.at.cursor(), Recorded: time.Unix(0, m.ref().at).UTC()}
+	if first {
+		record.Entry, err = t.store.decode(m)
+	} else {
+		err = &CorruptError{Sequence: m.sequence, Subject: m.subject, Err: errLater}
+	}
+	if !t.yield(record, err) {
+		return errEnough
+	}
+	return nil
+}
+
+// isEntry says whether the message is what counts under its id. One that was stored on the condition that its subject holds
+// nothing is; others have to be asked about.
+func (t *tail) isEntry(ctx context.Context, m *message) (bool, error) {
+	if m.header.Get(jetstream.ExpectedLastSubjSeqHeader) == "0" && !m.isMarker() {
+		return true, nil
+	}
+	first, err := firstEntry(m.subject, func(q query) (*message, error) { return t.store.ask(ctx, q) })
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", errInterrupted, err)
+	}
+	return first == nil || first.sequence == m.sequence, nil
+}
