@@ -66,6 +66,93 @@ func TestPagesUnderWritersAndExpiry(t *testing.T) {
 	}
 }
 
+// TestScansUnderWritersAndExpiry: what was there from before a scan to after it is in it once, whatever comes and goes.
+func TestScansUnderWritersAndExpiry(t *testing.T) {
+	s, js, _ := open(t, func(cfg *jetstream.StreamConfig) { cfg.MaxMsgs = 5000 })
+	s.limits.probe = 100 // so that consumers read, too
+	fill(t, js, 4500)
+	publish(t, js, "moved", body("moved", "ada"), time.Now().Add(-time.Hour)) // so that an order by time is kept
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				if err := s.Write(t.Context(), Entry{User: "ada"}); err != nil {
+					t.Errorf("writing: %v", err)
+				}
+				if i%10 == 0 {
+					_ = s.stream.DeleteMsg(t.Context(), uint64(3000+i)) // it may be gone already
+				}
+			}
+		})
+	}
+	scans := map[string]func(yield func(Entry, error) bool){
+		"newest first": s.Query(t.Context(), Query{}), "oldest first": s.Query(t.Context(), Query{Order: OldestFirst}),
+		"as stored": s.Query(t.Context(), Query{Order: AsStored}), "pages": pagesOf(t, s, 333),
+	}
+	for range 3 {
+		for name, scan := range scans {
+			expectScan(t, s, name, scan)
+		}
+	}
+	stop()
+	wg.Wait()
+}
+
+// pagesOf goes through the trail by cursors.
+func pagesOf(t *testing.T, s *StreamStore, limit int) func(yield func(Entry, error) bool) {
+	return func(yield func(Entry, error) bool) {
+		for cursor, more := Cursor(""), true; more; {
+			page, err := s.Page(t.Context(), cursor, limit)
+			if err != nil {
+				yield(Entry{}, err)
+				return
+			}
+			for _, entry := range page.Entries {
+				if !yield(entry, nil) {
+					return
+				}
+			}
+			cursor, more = page.Next, page.Next != ""
+		}
+	}
+}
+
+func expectScan(t *testing.T, s *StreamStore, name string, scan func(yield func(Entry, error) bool)) {
+	t.Helper()
+	there := func() map[string]bool {
+		all, err := s.ListAll(t.Context())
+		if err != nil {
+			t.Fatalf("ListAll: %v", err)
+		}
+		ids := make(map[string]bool, len(all))
+		for _, entry := range all {
+			ids[entry.ID] = true
+		}
+		return ids
+	}
+	before := there()
+	found := map[string]bool{}
+	for entry, err := range scan {
+		if err != nil {
+			t.Fatalf("%s, after %d entries: %v", name, len(found), err)
+		}
+		if found[entry.ID] {
+			t.Errorf("%s shows %s twice", name, entry.ID)
+		}
+		found[entry.ID] = true
+	}
+	missing := 0
+	for id := range there() {
+		if before[id] && !found[id] {
+			missing++
+		}
+	}
+	if missing > 0 {
+		t.Errorf("%s shows %d entries and lacks %d that were there all the time", name, len(found), missing)
+	}
+}
+
 func TestConcurrentStoresShareOneOrder(t *testing.T) {
 	s, js, _ := open(t)
 	fill(t, js, 50)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -54,6 +55,8 @@ type page struct {
 	snap  snapshot
 	slots []slot
 	more  bool // whether there are older entries
+	// bottom is the last place of the page, also where nothing is left there.
+	bottom ref
 }
 
 // steadyPage reads a page from one state of the stream, and tries again where that is no longer the stream's.
@@ -61,11 +64,11 @@ func (s *StreamStore) steadyPage(ctx context.Context, limit uint64, from place) 
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	lost := map[uint64]bool{}
 	for range listTries {
 		p, err := s.page(ctx, limit, from)
-		if err == nil {
-			err = settle(p.slots, lost)
+		if err == nil && len(p.slots) > 0 {
+			p.bottom = p.slots[len(p.slots)-1].ref
+			err = s.settle(ctx, &p, from)
 		}
 		if !errors.Is(err, errMoved) {
 			return p, err
@@ -74,17 +77,32 @@ func (s *StreamStore) steadyPage(ctx context.Context, limit uint64, from place) 
 	return page{}, fmt.Errorf("%w: %w, %d times", ErrIncomplete, errMoved, listTries)
 }
 
-// settle decides about places without a message. One that the stream still counted after it was found missing is not a deletion
-// that happened meanwhile: nobody can read it.
-func settle(page []slot, lost map[uint64]bool) error {
-	moved := false
-	for _, place := range page {
-		if place.message == nil && !lost[place.sequence] {
-			lost[place.sequence], moved = true, true
-		}
+// settle decides about places without a message. One that the stream still counts now is not a deletion that happened meanwhile:
+// nobody can read it, and it stays. One that is gone leaves the page, where those below it are not to move up: below a cursor,
+// and where retention has removed the oldest.
+func (s *StreamStore) settle(ctx context.Context, p *page, from place) error {
+	missing := func(place slot) bool { return place.message == nil }
+	if !slices.ContainsFunc(p.slots, missing) {
+		return nil
 	}
-	if moved {
+	now, err := s.observe(ctx)
+	if err != nil {
+		return err
+	}
+	gone := func(place slot) bool { return missing(place) && !now.has(place.sequence) }
+	first := slices.IndexFunc(p.slots, gone)
+	switch {
+	case !now.created.Equal(p.snap.created):
 		return errMoved
+	case first < 0:
+		return nil
+	case from.below == nil && (p.snap.surplus() > 0 || p.snap.at(0) >= now.first ||
+		slices.ContainsFunc(p.slots[first:], func(place slot) bool { return place.sequence >= now.first })):
+		return errMoved
+	}
+	p.slots = slices.DeleteFunc(p.slots, gone)
+	if p.snap.surplus() == 0 {
+		p.snap.entries -= p.snap.upTo(now.first - 1)
 	}
 	return nil
 }

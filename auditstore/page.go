@@ -8,7 +8,7 @@ import (
 
 // EntryPage is what Page returns.
 type EntryPage struct {
-	// Entries are the page's, newest first.
+	// Entries are the page's, newest first. There may be fewer than asked for also before the last page.
 	Entries []Entry
 	// Total is how many entries the trail held when the page was read.
 	Total int
@@ -95,7 +95,7 @@ func (s *StreamStore) Page(ctx context.Context, cursor Cursor, limit int) (*Entr
 		Latest: position{kind: tailCursor, created: p.snap.created, ref: ref{sequence: p.snap.last}}.cursor(),
 	}
 	if p.more {
-		page.Next = position{kind: pageCursor, created: p.snap.created, ref: p.slots[len(p.slots)-1].ref}.cursor()
+		page.Next = position{kind: pageCursor, created: p.snap.created, ref: p.bottom}.cursor()
 	}
 	page.Entries, err = s.decodeAll(p.slots)
 	return page, err

@@ -12,6 +12,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/osapi-io/auditstream-operator/internal/natstest"
 )
 
 // stored is a message as the model remembers it.
@@ -266,6 +268,34 @@ func TestReadingAgreesWithAModel(t *testing.T) {
 				for _, s := range []*StreamStore{watcher, single, fresh} {
 					m.check(s)
 				}
+			}
+		})
+	}
+}
+
+// TestReadingAgreesWithAModelInACluster does the same where any of three replicas answers.
+func TestReadingAgreesWithAModelInACluster(t *testing.T) {
+	servers := natstest.RunCluster(t)
+	js := servers[0].JetStream()
+	for seed := range uint64(4) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			cfg := streamConfig()
+			cfg.Replicas, cfg.Storage = 3, jetstream.StorageType(seed%2) // file, memory
+			create(t, js, cfg)
+			defer func() {
+				if err := js.DeleteStream(t.Context(), testStream); err != nil {
+					t.Error(err)
+				}
+			}()
+			watcher := openOn(t, js)
+			m := newModel(t, js, 100+seed)
+			m.noSource, m.noDouble = seed%2 == 1, seed >= 2
+			for round := range 5 {
+				m.change()
+				fresh := openOn(t, servers[round%len(servers)].JetStream())
+				fresh.limits.probe = m.random.IntN(20)
+				m.check(watcher)
+				m.check(fresh)
 			}
 		})
 	}

@@ -399,10 +399,45 @@ func TestPageBelowAMovedEntryThatIsGone(t *testing.T) {
 		t.Fatalf("the first page is %+v, %v", page, err)
 	}
 	remove(t, js, moved)
-	for _, store := range []*StreamStore{s, openOn(t, js)} {
-		next, err := store.Page(t.Context(), page.Next, 3)
-		if err != nil || idsOf(next.Entries) != "old" || next.Next != "" {
-			t.Errorf("the second page is %+v, %v", next, err)
+	for limit := range 3 {
+		for _, store := range []*StreamStore{s, openOn(t, js)} {
+			next, err := store.Page(t.Context(), page.Next, limit+1)
+			if err != nil || idsOf(next.Entries) != "old" || next.Next != "" {
+				t.Errorf("the second page of up to %d is %+v, %v", limit+1, next, err)
+			}
 		}
+	}
+}
+
+// TestScanOfAStreamThatIsMadeAgain does not go on in another trail.
+func TestScanOfAStreamThatIsMadeAgain(t *testing.T) {
+	for order := NewestFirst; order <= AsStored; order++ {
+		s, js, _ := open(t)
+		s.limits.probe = 10
+		make := func(n int) {
+			fill(t, js, n)
+			publish(t, js, "old", body("old", "ada"), time.Now().Add(-time.Hour)) // so that an order by time is kept
+			mustWrite(t, s, "new")
+		}
+		many := 3000
+		if order == AsStored {
+			many = walkMessages + 2000 // more than is read ahead
+		}
+		make(many)
+		n, last := 0, error(nil)
+		for _, err := range s.Query(t.Context(), Query{Order: order}) {
+			last = err
+			if n++; n == 1 {
+				if err := js.DeleteStream(t.Context(), testStream); err != nil {
+					t.Fatal(err)
+				}
+				create(t, js, streamConfig())
+				make(many + 2000)
+			}
+		}
+		if n >= many+2 {
+			t.Errorf("order %d yields %d entries", order, n)
+		}
+		wantIs(t, last, ErrIncomplete)
 	}
 }

@@ -73,7 +73,7 @@ func (s *StreamStore) scanDown(ctx context.Context, since int64, visit visitor) 
 		if !p.more {
 			return nil
 		}
-		from.below = &p.slots[len(p.slots)-1].ref
+		from.below = &p.bottom
 	}
 }
 

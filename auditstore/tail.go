@@ -127,7 +127,7 @@ func (t *tail) follow(ctx context.Context) error {
 	}
 	defer s.remove(ctx, consumer)
 	readAhead := max(walkBytes, 2*int(s.js.Conn().MaxPayload()))
-	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(walkMessages, readAhead), jetstream.PullHeartbeat(time.Second))
+	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(walkMessages, readAhead), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
 		return fmt.Errorf("%w: %w", errInterrupted, err)
 	}

@@ -15,6 +15,9 @@ const (
 	// idle is how long a walk waits for the next message before it asks whether there is one.
 	idle = 250 * time.Millisecond
 
+	// heartbeat is how often the server says that it has nothing to deliver; two that are missing have the consumer replaced.
+	heartbeat = time.Second
+
 	// walkMessages and walkBytes bound what a walk reads ahead.
 	walkMessages = 10_000
 	walkBytes    = 8 << 20
@@ -35,12 +38,44 @@ func (s *StreamStore) walk(ctx context.Context, snap snapshot, low uint64, heade
 		return s.visitEach(ctx, snap.between(low, snap.last), visit)
 	}
 	w := &walker{store: s, snap: snap, rank: from, visit: visit}
-	if err := w.consume(ctx, headersOnly); w.enough {
+	err := w.consume(ctx, headersOnly)
+	if errors.Is(err, errStalled) && ctx.Err() == nil {
+		err = w.fetch(ctx)
+	}
+	switch {
+	case w.enough:
 		return err
-	} else if err != nil {
+	case err != nil:
 		return fmt.Errorf("%w: read %d of %d messages of stream %q: %w", ErrIncomplete, w.visited, total-from, s.name, err)
 	}
 	return w.makeUp(ctx)
+}
+
+// errStalled is a consumer that brings nothing though there is something to bring: a cluster under load may take long to make
+// one, and may lose a request to it.
+var errStalled = errors.New("the consumer has stalled")
+
+// fetch reads the rest without a consumer.
+func (w *walker) fetch(ctx context.Context) error {
+	for w.rank < w.snap.count() {
+		sequences := make([]uint64, min(stretch, w.snap.count()-w.rank))
+		for i := range sequences {
+			sequences[i] = w.snap.at(w.rank + uint64(i))
+		}
+		if err := w.store.visitEach(ctx, sequences, w.show); err != nil {
+			return err
+		}
+		w.rank += uint64(len(sequences))
+	}
+	return nil
+}
+
+// show visits the message and counts it.
+func (w *walker) show(m *message) error {
+	w.visited++
+	err := w.visit(m)
+	w.enough = err != nil
+	return err
 }
 
 // visitEach reads messages one by one. One that is gone by now is no loss: it was removed while it was read. One that the stream
@@ -90,6 +125,8 @@ type walker struct {
 	missed  []uint64
 	visit   func(*message) error
 	enough  bool // whether visit has ended it
+	// consumer is the name of the one that is read.
+	consumer string
 }
 
 func (w *walker) consume(ctx context.Context, headersOnly bool) error {
@@ -104,9 +141,11 @@ func (w *walker) consume(ctx context.Context, headersOnly bool) error {
 		return s.readError(err)
 	}
 	defer s.remove(ctx, consumer)
+	w.consumer = nameOf(consumer)
 	// A limit below the largest message would end the read at it.
 	readAhead := max(walkBytes, 2*int(s.js.Conn().MaxPayload()))
-	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(walkMessages, readAhead))
+	// A request for messages that was lost, as may happen to the first one in a cluster, shows by a missing heartbeat.
+	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(walkMessages, readAhead), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
 		return s.readError(err)
 	}
@@ -127,7 +166,7 @@ func (w *walker) consume(ctx context.Context, headersOnly bool) error {
 			return w.broken(ctx, err)
 		}
 		stalled.Stop() // a visit may take its time
-		if err := w.take(msg); err != nil {
+		if err := w.take(ctx, msg); err != nil {
 			return err
 		}
 		stalled.Reset(s.limits.request)
@@ -145,7 +184,7 @@ func (w *walker) makeUp(ctx context.Context) error {
 		return fmt.Errorf("%w: %d messages were left out: %w", ErrIncomplete, len(w.missed), err)
 	}
 	left := slices.DeleteFunc(w.missed, func(sequence uint64) bool { return !now.has(sequence) })
-	return w.store.visitEach(ctx, left, w.visit)
+	return w.store.visitEach(ctx, left, w.show)
 }
 
 func (w *walker) broken(ctx context.Context, err error) error {
@@ -153,16 +192,27 @@ func (w *walker) broken(ctx context.Context, err error) error {
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case errors.Is(err, jetstream.ErrMsgIteratorClosed):
-		err = fmt.Errorf("no message came for %s: %w", w.store.limits.request, err)
+		err = fmt.Errorf("%w: no message came for %s: %w", errStalled, w.store.limits.request, err)
 	}
 	return w.store.readError(err)
 }
 
 // take visits the message and notes those that should have come before it.
-func (w *walker) take(msg jetstream.Msg) error {
+func (w *walker) take(ctx context.Context, msg jetstream.Msg) error {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return fmt.Errorf("reading the place of a message: %w", err)
+	}
+	if meta.Consumer != w.consumer {
+		// The consumer was made anew, perhaps on a stream that was, too.
+		now, err := w.store.observe(ctx)
+		if err == nil {
+			err = w.snap.same(now)
+		}
+		if err != nil {
+			return err
+		}
+		w.consumer = meta.Consumer
 	}
 	sequence := meta.Sequence.Stream
 	for w.rank < w.snap.count() && w.snap.at(w.rank) < sequence {
@@ -173,10 +223,7 @@ func (w *walker) take(msg jetstream.Msg) error {
 		return nil // newer than the snapshot
 	}
 	w.rank++
-	w.visited++
-	err = w.visit(&message{subject: msg.Subject(), sequence: sequence, stored: meta.Timestamp, header: msg.Headers(), data: msg.Data()})
-	w.enough = err != nil
-	return err
+	return w.show(&message{subject: msg.Subject(), sequence: sequence, stored: meta.Timestamp, header: msg.Headers(), data: msg.Data()})
 }
 
 // nothingLeft asks whether the messages that are still due have been removed.
