@@ -86,8 +86,7 @@ func (r *Reconciler) stale(ctx context.Context, obj *v1alpha1.AuditStream, strea
 		return true
 	}
 	want, err := r.desired(ctx, obj)
-	want = withRedirects(want, &obj.Spec, live)
-	if err != nil || len(jsbuilder.Compare(want, live.Config)) > 0 {
+	if err != nil || len(jsbuilder.Compare(withRedirects(want, &obj.Spec, live), live.Config)) > 0 {
 		return true
 	}
 	for i := range obj.Status.Migration {

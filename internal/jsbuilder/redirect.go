@@ -25,20 +25,20 @@ const (
 	redirectSource = "$KV.*.>"
 )
 
-// bucketTransform stores what is put into a bucket as an entry: the server puts what is left of the key's subject behind the
-// base subject.
+// bucketTransform stores what is put into a bucket as an entry, under the stream's own subjects, which are <base subject>.>: the
+// server puts the key behind the base subject.
 //
 // It comes long before the bucket's subjects do, and stays when they go. A server applies it not when it takes a message, but
 // when it stores it: one that is on its way when subjects and transform go together is acknowledged, and stored under the
 // bucket's subject, where nobody looks for entries. And each replica stores by its own configuration, which a change
 // reaches later than the leader's.
-func bucketTransform(subjects string) *jetstream.SubjectTransformConfig {
-	return &jetstream.SubjectTransformConfig{Source: redirectSource, Destination: subjects}
+func bucketTransform(own string) *jetstream.SubjectTransformConfig {
+	return &jetstream.SubjectTransformConfig{Source: redirectSource, Destination: own}
 }
 
-// KeepTransform is want with the transform of live where that is the one of a stream with buckets.
+// KeepTransform is want, as Build makes it, with the transform of live where that is the one of a stream with buckets.
 func KeepTransform(want, live jetstream.StreamConfig) jetstream.StreamConfig {
-	if t := live.SubjectTransform; t != nil && *t == *bucketTransform(want.Subjects[0]) {
+	if t := live.SubjectTransform; t != nil && len(want.Subjects) > 0 && *t == *bucketTransform(want.Subjects[0]) {
 		want.SubjectTransform = t
 	}
 	return want

@@ -117,6 +117,9 @@ func TestTransformComesFirstAndStays(t *testing.T) {
 			t.Errorf("live has %s: %+v", name, got.SubjectTransform)
 		}
 	}
+	if got := KeepTransform(streamConfig{}, with); got.SubjectTransform != nil {
+		t.Errorf("a configuration without the stream's own subjects has the transform %+v", got.SubjectTransform)
+	}
 }
 
 func TestRedirectDriftIsNamedAndHealed(t *testing.T) {
