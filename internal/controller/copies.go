@@ -326,15 +326,7 @@ func (c *copies) unfollow(id copyID) {
 
 // stop ends what a resource does with a bucket.
 func (c *copies) stop(id copyID) {
-	c.unfollow(id)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if run := c.runs[id]; run != nil {
-		run.cancel(errStopped)
-		if !run.running {
-			delete(c.runs, id)
-		}
-	}
+	c.end(func(other copyID) bool { return other == id })
 }
 
 // handingOver says whether a run that hands over the bucket is under way.
@@ -357,25 +349,31 @@ func (c *copies) running(resource types.NamespacedName) bool {
 	return false
 }
 
-// keep ends the copies of the buckets that a resource no longer declares.
+// keep ends what a resource does with buckets that it no longer declares.
 func (c *copies) keep(resource types.NamespacedName, declared map[string]bool) {
+	c.end(func(id copyID) bool { return id.resource == resource && !declared[id.bucket] })
+}
+
+// stopAll ends what a resource does with any bucket.
+func (c *copies) stopAll(resource types.NamespacedName) { c.keep(resource, nil) }
+
+// end ends what is done with the chosen buckets. A run that is under way is forgotten only once it has ended.
+func (c *copies) end(chosen func(copyID) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id, stop := range c.follows {
-		if id.resource == resource && !declared[id.bucket] {
+		if chosen(id) {
 			stop()
 			delete(c.follows, id)
 		}
 	}
 	for id, run := range c.runs {
-		if id.resource == resource && !declared[id.bucket] {
-			run.cancel(errStopped)
-			if !run.running {
-				delete(c.runs, id)
-			}
+		if !chosen(id) {
+			continue
+		}
+		run.cancel(errStopped)
+		if !run.running {
+			delete(c.runs, id)
 		}
 	}
 }
-
-// stopAll ends all copies of a resource.
-func (c *copies) stopAll(resource types.NamespacedName) { c.keep(resource, nil) }
