@@ -226,7 +226,7 @@ func (c *copies) start(id copyID, job copyJob, params copyParams, resume migrate
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	logger := log.FromContext(c.ctx).WithName("migration").WithValues(
 		"AuditStream", id.resource, "bucket", id.bucket, "stream", job.Stream)
-	run := &copyRun{params: params, cancel: cancel, running: true, reached: resume, done: dealtWith(&resume)}
+	run := &copyRun{params: params, cancel: cancel, running: true, reached: resume, done: resume.Done()}
 	if params.dryRun {
 		run.done = 0 // it always begins at the beginning
 	}

@@ -199,7 +199,7 @@ func (r *Reconciler) handOver(ctx context.Context, s *scope, source v1alpha1.Mig
 	logger := log.FromContext(ctx).WithValues("bucket", source.Bucket, "stream", target.stream, "afterMigration", kind)
 	return func(ctx context.Context, reached migrate.Checkpoint) (migrate.Checkpoint, error) {
 		removed := reached.Verified != nil && reached.Verified.Removed > 0
-		if !clean(&reached) || removed && kind == v1alpha1.AfterMigrationDelete {
+		if !reached.Clean() || removed && kind == v1alpha1.AfterMigrationDelete {
 			return reached, nil
 		}
 		run, reason := r.redirect, v1alpha1.ReasonBucketRedirected
@@ -220,9 +220,6 @@ func (r *Reconciler) handOver(ctx context.Context, s *scope, source v1alpha1.Mig
 	}
 }
 
-// clean says whether the bucket holds nothing that is not in the stream.
-func clean(c *migrate.Checkpoint) bool { return c.Invalid == 0 && c.Mismatched == 0 }
-
 // redirect hands the bucket's subjects to the stream.
 func (r *Reconciler) redirect(ctx context.Context, target target, job migrate.Job, reached *migrate.Checkpoint) (string, error) {
 	// The writers went on while the copy was verified: what they wrote is copied before they are stopped.
@@ -232,7 +229,7 @@ func (r *Reconciler) redirect(ctx context.Context, target target, job migrate.Jo
 		return "", err
 	}
 	defer drain.Close(ctx)
-	if *reached = drain.Reached(); !clean(reached) {
+	if *reached = drain.Reached(); !reached.Clean() {
 		return "", handover.ErrNotClean
 	}
 	h := r.handOverOf(target, job.Bucket)

@@ -34,7 +34,7 @@ type pace struct {
 
 // paceOf is the pace of a run that began with done entries behind it.
 func paceOf(c *migrate.Checkpoint, done int64, began, now time.Time) pace {
-	elapsed, dealt := now.Sub(began).Seconds(), dealtWith(c)-done
+	elapsed, dealt := now.Sub(began).Seconds(), c.Done()-done
 	if began.IsZero() || elapsed <= 0 || dealt <= 0 {
 		return pace{}
 	}
@@ -47,13 +47,8 @@ func paceOf(c *migrate.Checkpoint, done int64, began, now time.Time) pace {
 	return p
 }
 
-// dealtWith is the number of entries that a copy is through with.
-func dealtWith(c *migrate.Checkpoint) int64 {
-	return c.Migrated + c.AlreadyPresent + c.Expired + c.Invalid + c.Mismatched
-}
-
 // remaining is the number of entries that are still to be dealt with.
-func remaining(c *migrate.Checkpoint) int64 { return max(0, c.Total-dealtWith(c)) }
+func remaining(c *migrate.Checkpoint) int64 { return max(0, c.Total-c.Done()) }
 
 // progressMessage says how far a first copy is.
 func (b *bucketFact) progressMessage() string {
@@ -64,7 +59,7 @@ func (b *bucketFact) progressMessage() string {
 	case remaining(c) == 0:
 		return fmt.Sprintf("bucket %s: all %s entries are dealt with; what the stream holds is being compared with them", b.bucket, thousands(c.Total))
 	}
-	text := fmt.Sprintf("bucket %s: %s of %s entries copied", b.bucket, thousands(dealtWith(c)), thousands(c.Total))
+	text := fmt.Sprintf("bucket %s: %s of %s entries copied", b.bucket, thousands(c.Done()), thousands(c.Total))
 	if b.pace.perSecond > 0 {
 		text += fmt.Sprintf(", %s a second", thousands(b.pace.perSecond))
 	}

@@ -199,7 +199,7 @@ func (h *HandOver) handOver(ctx context.Context, relay *relay, result *Result) (
 
 // clean says whether everything that the checkpoint covers is in the stream.
 func clean(c *migrate.Checkpoint) error {
-	if c.Complete() && c.Invalid == 0 && c.Mismatched == 0 {
+	if c.Complete() && c.Clean() {
 		return nil
 	}
 	return fmt.Errorf("%w: %d values that are not entries %q, %d entries that differ %q (complete copy: %t)",

@@ -102,7 +102,7 @@ func (c *copier) count(it *item) {
 		c.countNew(it)
 	}
 	c.at.LastSequence = it.sequence
-	c.at.Total = c.at.sum() + int64(it.pending)
+	c.at.Total = c.at.Done() + int64(it.pending)
 }
 
 // recount counts again what a change in the bucket can have made wrong; the other counts stand.
@@ -169,7 +169,7 @@ func (c *copier) catchUp(ctx context.Context, goal uint64) error {
 	}
 	// Sequences that were deleted from the bucket's end are never delivered.
 	c.at.LastSequence = max(c.at.LastSequence, goal)
-	c.at.Total = c.at.sum()
+	c.at.Total = c.at.Done()
 	if c.Through != 0 {
 		return nil
 	}

@@ -124,9 +124,14 @@ func DecodeCheckpoint(text string) (Checkpoint, error) {
 	return c, nil
 }
 
-func (c *Counts) sum() int64 {
+// Done is how many entries have been dealt with.
+func (c *Counts) Done() int64 {
 	return c.Migrated + c.AlreadyPresent + c.Expired + c.Invalid + c.Mismatched
 }
+
+// Clean says whether nothing of what was dealt with is left to the bucket alone: every value was an entry, and none differed
+// from the stream's.
+func (c *Counts) Clean() bool { return c.Invalid == 0 && c.Mismatched == 0 }
 
 func (c *Counts) addInvalid(key string) {
 	c.Invalid++
