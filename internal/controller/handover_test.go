@@ -10,7 +10,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
-	"github.com/osapi-io/auditstream-operator/internal/handover"
 	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
 	"github.com/osapi-io/auditstream-operator/internal/migrate"
 )
@@ -57,7 +56,7 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 	fence := func() {
 		GinkgoHelper()
 		tamper(migrate.StreamName(f.bucket), func(cfg *jetstream.StreamConfig) {
-			cfg.Subjects = []string{handover.FenceSubject(f.bucket)}
+			cfg.Subjects = []string{migrate.HandOverSubject(f.bucket)}
 			cfg.Metadata[jsbuilder.MetadataRedirectedTo] = f.stream
 		})
 	}

@@ -21,7 +21,7 @@ func (f *fixture) mortal() (h *HandOver, s *streams, kill func() error) {
 }
 
 func isFence(cfg *jetstream.StreamConfig) bool {
-	return slices.Equal(cfg.Subjects, []string{FenceSubject(bucketName)})
+	return slices.Equal(cfg.Subjects, []string{migrate.HandOverSubject(bucketName)})
 }
 
 // crashes are the steps after which an operator can be killed, each with what it leaves.

@@ -60,7 +60,7 @@ func TestDeleteOfARedirectedBucket(t *testing.T) {
 	f.put(kv, "one")
 	f.mustCopy(bucketName)
 	verified := f.mustRedirect(bucketName).Checkpoint
-	f.publish(FenceSubject(bucketName), "another mark")
+	f.publish(migrate.HandOverSubject(bucketName), "another mark")
 	if err := f.handOver(bucketName).Delete(f.ctx, verified); err != nil {
 		t.Fatalf("Delete: %v", err)
 	}

@@ -238,7 +238,7 @@ func (h *HandOver) fence(ctx context.Context) (at time.Time, already bool, err e
 		return at, false, &RefusedError{Bucket: h.Bucket, Reason: seen.Reason}
 	}
 	cfg := live.Config
-	cfg.Subjects = []string{FenceSubject(h.Bucket)}
+	cfg.Subjects = []string{migrate.HandOverSubject(h.Bucket)}
 	cfg.Metadata = maps.Clone(cfg.Metadata)
 	if cfg.Metadata == nil {
 		cfg.Metadata = map[string]string{}

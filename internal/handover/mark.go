@@ -62,9 +62,9 @@ func (h *HandOver) mark(ctx context.Context) (mark, error) {
 			body = nil
 		case ctx.Err() != nil:
 			return mark{}, fmt.Errorf("publishing the mark to %s: %w (%w); the operator's user needs the permission to publish there",
-				FenceSubject(h.Bucket), context.Cause(ctx), err)
+				migrate.HandOverSubject(h.Bucket), context.Cause(ctx), err)
 		case !passes(err):
-			return mark{}, fmt.Errorf("publishing the mark to %s: %w", FenceSubject(h.Bucket), err)
+			return mark{}, fmt.Errorf("publishing the mark to %s: %w", migrate.HandOverSubject(h.Bucket), err)
 		}
 	}
 }
@@ -74,14 +74,14 @@ func (h *HandOver) mark(ctx context.Context) (mark, error) {
 func (h *HandOver) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, markTry)
 	defer cancel()
-	nc := h.JetStream.Conn()
-	_, err := nc.RequestWithContext(ctx, FenceSubject(h.Bucket), nil)
+	nc, subject := h.JetStream.Conn(), migrate.HandOverSubject(h.Bucket)
+	_, err := nc.RequestWithContext(ctx, subject, nil)
 	if err == nil || errors.Is(err, nats.ErrNoResponders) {
 		return nil
 	}
 	last := nc.LastError()
-	if errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), FenceSubject(h.Bucket)) {
-		return fmt.Errorf("a hand-over publishes a message to %s: %w", FenceSubject(h.Bucket), last)
+	if errors.Is(last, nats.ErrPermissionViolation) && strings.Contains(last.Error(), subject) {
+		return fmt.Errorf("a hand-over publishes a message to %s: %w", subject, last)
 	}
 	return nil
 }
@@ -89,10 +89,11 @@ func (h *HandOver) probe(ctx context.Context) error {
 func (h *HandOver) publish(ctx context.Context, body []byte) (*jetstream.PubAck, error) {
 	ctx, cancel := context.WithTimeout(ctx, markTry)
 	defer cancel()
+	subject := migrate.HandOverSubject(h.Bucket)
 	if body == nil {
-		return h.JetStream.Publish(ctx, FenceSubject(h.Bucket), nil) // a header counts as well
+		return h.JetStream.Publish(ctx, subject, nil) // a header counts as well
 	}
-	return h.JetStream.Publish(ctx, FenceSubject(h.Bucket), body, jetstream.WithExpectStream(migrate.StreamName(h.Bucket)))
+	return h.JetStream.Publish(ctx, subject, body, jetstream.WithExpectStream(migrate.StreamName(h.Bucket)))
 }
 
 // passes says whether trying again may help: the servers of a cluster learn of the fence one after the other.
@@ -109,7 +110,7 @@ func (h *HandOver) markFull(ctx context.Context) (mark, error) {
 	if err != nil {
 		return mark{}, fmt.Errorf("looking at stream %s: %w", name, err)
 	}
-	purgeErr := stream.Purge(ctx, jetstream.WithPurgeSubject(FenceSubject(h.Bucket)))
+	purgeErr := stream.Purge(ctx, jetstream.WithPurgeSubject(migrate.HandOverSubject(h.Bucket)))
 	live, err := h.Streams.Stream(context.WithoutCancel(ctx), name)
 	if err != nil {
 		return mark{}, err

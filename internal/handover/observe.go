@@ -10,10 +10,6 @@ import (
 	"github.com/osapi-io/auditstream-operator/internal/migrate"
 )
 
-// FenceSubject is the subject that the backing stream of a bucket captures while the bucket is fenced: a stream must capture
-// something, and the mark is published there.
-func FenceSubject(bucket string) string { return migrate.HandOverSubject(bucket) }
-
 // State says who has the subjects of a bucket, as far as its backing stream tells.
 type State int
 
@@ -46,7 +42,7 @@ func Observe(live *jetstream.StreamInfo, bucket, stream string) Observation {
 	if reason := unsuitable(cfg); reason != "" {
 		return Observation{State: Foreign, Reason: reason}
 	}
-	own, fence := jsbuilder.BucketSubjects(bucket), FenceSubject(bucket)
+	own, fence := jsbuilder.BucketSubjects(bucket), migrate.HandOverSubject(bucket)
 	target := cfg.Metadata[jsbuilder.MetadataRedirectedTo]
 	switch {
 	case slices.Equal(cfg.Subjects, []string{own}):

@@ -18,7 +18,7 @@ import (
 func StreamName(bucket string) string { return "KV_" + bucket }
 
 // HandOverSubject is the subject that a bucket's backing stream has in place of its own while these are handed to an audit
-// stream. Nobody writes to it but the operator, and what it writes is no value.
+// stream: a stream must capture something. Nobody writes to it but the operator, and what it writes is no value.
 func HandOverSubject(bucket string) string { return "$AUDIT.REDIRECTED." + bucket }
 
 // revision is a message of the backing stream.
