@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -32,12 +31,8 @@ func (h *HandOver) Return(ctx context.Context) (bool, error) {
 	case target != nil && claimed(target, h.Bucket):
 		return false, h.stillOpen()
 	}
-	cfg := live.Config
-	cfg.Metadata = maps.Clone(cfg.Metadata)
-	cfg.Subjects = []string{jsbuilder.BucketSubjects(h.Bucket)}
-	delete(cfg.Metadata, jsbuilder.MetadataRedirectedTo)
-	if _, err := h.Streams.UpdateStream(ctx, cfg); err != nil {
-		if isOverlap(err) && h.isOpen(ctx) {
+	if err := h.capture(ctx, live.Config, jsbuilder.BucketSubjects(h.Bucket), ""); err != nil {
+		if hasCode(err, codeSubjectOverlap) && h.isOpen(ctx) {
 			return false, h.stillOpen()
 		}
 		return false, fmt.Errorf("giving bucket %s its subjects back: %w", h.Bucket, err)
@@ -73,9 +68,4 @@ func (h *HandOver) isOpen(ctx context.Context) bool {
 
 func (h *HandOver) stillOpen() error {
 	return fmt.Errorf("bucket %s cannot have its subjects back: %w: %s", h.Bucket, ErrOpen, h.Stream)
-}
-
-func isOverlap(err error) bool {
-	api, ok := errors.AsType[*jetstream.APIError](err)
-	return ok && api.ErrorCode == codeSubjectOverlap
 }

@@ -190,7 +190,7 @@ func (h *HandOver) handOver(ctx context.Context, relay *relay, result *Result) (
 	switch {
 	case err == nil:
 		return nil
-	case isOverlap(err):
+	case hasCode(err, codeSubjectOverlap):
 		// Somebody gave them back meanwhile, so it is no conflict that lasts, and must not be taken for one.
 		return fmt.Errorf("giving the subjects to the stream, while somebody gave them back to the bucket: %v", err) //nolint:errorlint // See above.
 	}
@@ -225,8 +225,8 @@ func (h *HandOver) ready(ctx context.Context, seen Observation) error {
 	return &RefusedError{Bucket: h.Bucket, Reason: seen.Reason}
 }
 
-// fence takes the bucket's subjects from it, and says when, and whether an earlier pass has done so. It reads the configuration right
-// before it changes it: an update replaces all of it, and would undo what somebody else has changed meanwhile.
+// fence takes the bucket's subjects from it, and says when, and whether an earlier pass has done so. It reads the configuration
+// right before it changes it: an update replaces all of it, and would undo what somebody else has changed meanwhile.
 func (h *HandOver) fence(ctx context.Context) (at time.Time, already bool, err error) {
 	live, seen, err := h.observe(ctx)
 	switch {
@@ -237,18 +237,25 @@ func (h *HandOver) fence(ctx context.Context) (at time.Time, already bool, err e
 	case seen.State != Own:
 		return at, false, &RefusedError{Bucket: h.Bucket, Reason: seen.Reason}
 	}
-	cfg := live.Config
-	cfg.Subjects = []string{migrate.HandOverSubject(h.Bucket)}
-	cfg.Metadata = maps.Clone(cfg.Metadata)
-	if cfg.Metadata == nil {
-		cfg.Metadata = map[string]string{}
-	}
-	cfg.Metadata[jsbuilder.MetadataRedirectedTo] = h.Stream
 	at = h.now()
-	if _, err := h.Streams.UpdateStream(ctx, cfg); err != nil {
+	if err := h.capture(ctx, live.Config, migrate.HandOverSubject(h.Bucket), h.Stream); err != nil {
 		return at, false, fmt.Errorf("taking the subjects from the bucket: %w", err)
 	}
 	return at, false, nil
+}
+
+// capture has the bucket's stream, which is configured as cfg, capture another subject, in favour of target where that is not
+// empty.
+func (h *HandOver) capture(ctx context.Context, cfg jetstream.StreamConfig, subject, target string) error {
+	metadata := map[string]string{}
+	maps.Copy(metadata, cfg.Metadata)
+	metadata[jsbuilder.MetadataRedirectedTo] = target
+	if target == "" {
+		delete(metadata, jsbuilder.MetadataRedirectedTo)
+	}
+	cfg.Subjects, cfg.Metadata = []string{subject}, metadata
+	_, err := h.Streams.UpdateStream(ctx, cfg)
+	return err
 }
 
 func (h *HandOver) unfollow(ctx context.Context) (follow func(), err error) {
