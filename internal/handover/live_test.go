@@ -208,7 +208,12 @@ func TestRedirectWithoutAReplica(t *testing.T) {
 	away := f.servers[slices.IndexFunc(f.servers, func(s *natstest.Server) bool { return s.Name() != leader })]
 	away.Stop()
 	f.await("missing its replica", func() bool { return heardOf(f.info(streamName)) != nil })
-	if _, err := f.handOver(bucketName).Redirect(f.ctx); err == nil || !strings.Contains(err.Error(), "replica on "+away.Name()) {
+	var err error
+	f.await("answering", func() bool {
+		_, err = f.handOver(bucketName).Redirect(f.ctx)
+		return !passes(err)
+	})
+	if err == nil || !strings.Contains(err.Error(), "replica on "+away.Name()) {
 		t.Errorf("Redirect while %s is away: %v", away.Name(), err)
 	}
 	f.wantState(bucketName, Own, false)
