@@ -25,32 +25,26 @@ func (f *fixture) wantGone(bucket string, want bool) {
 }
 
 func TestDelete(t *testing.T) {
-	for name, start := range map[string]func(*testing.T) *fixture{
-		"R1": func(t *testing.T) *fixture { return newFixture(t) },
-		"R3": func(t *testing.T) *fixture { return newCluster(t) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := start(t)
-			f.put(f.bucket(), "one", "two")
-			verified := f.mustCopy(bucketName)
-			h := f.handOver(bucketName)
-			unfollowed := false
-			h.Unfollow = func(context.Context) (func(), error) { unfollowed = true; return func() {}, nil }
-			h.Streams.(*streams).asked = func(*jetstream.StreamConfig) error {
-				if !unfollowed {
-					t.Error("the bucket was fenced while the operator listened")
-				}
-				return nil
+	onEach(t, func(t *testing.T, f *fixture) {
+		f.put(f.bucket(), "one", "two")
+		verified := f.mustCopy(bucketName)
+		h := f.handOver(bucketName)
+		unfollowed := false
+		h.Unfollow = func(context.Context) (func(), error) { unfollowed = true; return func() {}, nil }
+		h.Streams.(*streams).asked = func(*jetstream.StreamConfig) error {
+			if !unfollowed {
+				t.Error("the bucket was fenced while the operator listened")
 			}
-			for range 2 { // the second finds it done
-				if err := h.Delete(f.ctx, verified); err != nil {
-					t.Fatalf("Delete: %v", err)
-				}
-				f.wantGone(bucketName, true)
+			return nil
+		}
+		for range 2 { // the second finds it done
+			if err := h.Delete(f.ctx, verified); err != nil {
+				t.Fatalf("Delete: %v", err)
 			}
-			f.wantStored("one", "two")
-		})
-	}
+			f.wantGone(bucketName, true)
+		}
+		f.wantStored("one", "two")
+	})
 }
 
 // TestDeleteOfARedirectedBucket: the stream goes on taking what legacy writers put.
@@ -199,31 +193,25 @@ func (f *fixture) full(kv jetstream.KeyValue) (keys []string) {
 
 // TestFullBucket has no room for the mark, and can be handed over, and deleted, all the same.
 func TestFullBucket(t *testing.T) {
-	for name, start := range map[string]func(*testing.T) *fixture{
-		"R1": func(t *testing.T) *fixture { return newFixture(t) },
-		"R3": func(t *testing.T) *fixture { return newCluster(t) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := start(t)
-			kv := f.bucket(func(c *jetstream.KeyValueConfig) { c.MaxBytes = 4096 })
-			keys := f.full(kv)
-			f.mustCopy(bucketName)
-			before := f.info("KV_" + bucketName).State
-			result := f.mustRedirect(bucketName)
-			if result.Mark != before.LastSeq {
-				t.Errorf("the mark is %d, the last message %d", result.Mark, before.LastSeq)
-			}
-			if after := f.info("KV_" + bucketName).State; after.Msgs != before.Msgs {
-				t.Errorf("the bucket holds %d messages, want %d as before", after.Msgs, before.Msgs)
-			}
-			f.put(kv, "new")
-			f.wantStored(append(keys, "new")...)
-			if err := f.handOver(bucketName).Delete(f.ctx, result.Checkpoint); err != nil {
-				t.Errorf("Delete: %v", err)
-			}
-			f.wantGone(bucketName, true)
-		})
-	}
+	onEach(t, func(t *testing.T, f *fixture) {
+		kv := f.bucket(func(c *jetstream.KeyValueConfig) { c.MaxBytes = 4096 })
+		keys := f.full(kv)
+		f.mustCopy(bucketName)
+		before := f.info("KV_" + bucketName).State
+		result := f.mustRedirect(bucketName)
+		if result.Mark != before.LastSeq {
+			t.Errorf("the mark is %d, the last message %d", result.Mark, before.LastSeq)
+		}
+		if after := f.info("KV_" + bucketName).State; after.Msgs != before.Msgs {
+			t.Errorf("the bucket holds %d messages, want %d as before", after.Msgs, before.Msgs)
+		}
+		f.put(kv, "new")
+		f.wantStored(append(keys, "new")...)
+		if err := f.handOver(bucketName).Delete(f.ctx, result.Checkpoint); err != nil {
+			t.Errorf("Delete: %v", err)
+		}
+		f.wantGone(bucketName, true)
+	})
 }
 
 // TestFullBucketThatMayNotBePurged: a redirect goes on, what it misses is copied later; a deletion would lose it.

@@ -57,6 +57,15 @@ func newCluster(t *testing.T, change ...func(*v1alpha1.AuditStreamSpec)) *fixtur
 	return f
 }
 
+// onEach runs a test on a lone server and on a cluster.
+func onEach(t *testing.T, test func(t *testing.T, f *fixture)) {
+	t.Helper()
+	starts := map[string]func(*testing.T, ...func(*v1alpha1.AuditStreamSpec)) *fixture{"R1": newFixture, "R3": newCluster}
+	for name, start := range starts {
+		t.Run(name, func(t *testing.T) { test(t, start(t)) })
+	}
+}
+
 func start(t *testing.T, replicas int, url string, change ...func(*v1alpha1.AuditStreamSpec)) *fixture {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)

@@ -45,47 +45,41 @@ func (f *fixture) wantReadable(ids ...string) {
 
 // TestLegacyReadersGoOn: what the bucket held is there for them, through the handle they have and through a new one.
 func TestLegacyReadersGoOn(t *testing.T) {
-	for name, start := range map[string]func(*testing.T) *fixture{
-		"R1": func(t *testing.T) *fixture { return newFixture(t) },
-		"R3": func(t *testing.T) *fixture { return newCluster(t) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := start(t)
-			old := f.bucket()
-			f.put(old, "one", "two")
-			f.mustCopy(bucketName)
-			f.mustRedirect(bucketName)
-			f.put(old, "three")
-			fresh := f.legacy(bucketName)
-			f.put(fresh, "four")
-			for handle, kv := range map[string]jetstream.KeyValue{"old": old, "fresh": fresh} {
-				for _, key := range []string{"one", "two"} {
-					if value, err := kv.Get(f.ctx, key); err != nil || string(value.Value()) != string(entry(key)) {
-						t.Errorf("%s handle: Get(%s): %v, %v", handle, key, value, err)
-					}
-				}
-				var keys []string
-				f.try("listing keys", func(ctx context.Context) (err error) {
-					// A watcher of a busy cluster may wait for ever, and says at the end of its time that there are none.
-					if keys, err = kv.Keys(ctx); err != nil && ctx.Err() != nil {
-						return ctx.Err()
-					}
-					return err
-				})
-				slices.Sort(keys)
-				if !slices.Equal(keys, []string{"one", "two"}) {
-					t.Errorf("%s handle: Keys: %v", handle, keys)
-				}
-				if _, err := kv.Get(f.ctx, "three"); !errors.Is(err, jetstream.ErrKeyNotFound) {
-					t.Errorf("%s handle: Get of what was put since: %v", handle, err)
-				}
-				if status, err := kv.Status(f.ctx); err != nil || status.Bucket() != bucketName {
-					t.Errorf("%s handle: Status: %v, %v", handle, status, err)
+	onEach(t, func(t *testing.T, f *fixture) {
+		old := f.bucket()
+		f.put(old, "one", "two")
+		f.mustCopy(bucketName)
+		f.mustRedirect(bucketName)
+		f.put(old, "three")
+		fresh := f.legacy(bucketName)
+		f.put(fresh, "four")
+		for handle, kv := range map[string]jetstream.KeyValue{"old": old, "fresh": fresh} {
+			for _, key := range []string{"one", "two"} {
+				if value, err := kv.Get(f.ctx, key); err != nil || string(value.Value()) != string(entry(key)) {
+					t.Errorf("%s handle: Get(%s): %v, %v", handle, key, value, err)
 				}
 			}
-			f.wantReadable("one", "two", "three", "four")
-		})
-	}
+			var keys []string
+			f.try("listing keys", func(ctx context.Context) (err error) {
+				// A watcher of a busy cluster may wait for ever, and says at the end of its time that there are none.
+				if keys, err = kv.Keys(ctx); err != nil && ctx.Err() != nil {
+					return ctx.Err()
+				}
+				return err
+			})
+			slices.Sort(keys)
+			if !slices.Equal(keys, []string{"one", "two"}) {
+				t.Errorf("%s handle: Keys: %v", handle, keys)
+			}
+			if _, err := kv.Get(f.ctx, "three"); !errors.Is(err, jetstream.ErrKeyNotFound) {
+				t.Errorf("%s handle: Get of what was put since: %v", handle, err)
+			}
+			if status, err := kv.Status(f.ctx); err != nil || status.Bucket() != bucketName {
+				t.Errorf("%s handle: Status: %v, %v", handle, status, err)
+			}
+		}
+		f.wantReadable("one", "two", "three", "four")
+	})
 }
 
 // TestLegacyWritersHideNothing: what a legacy writer does to an entry that is there leaves it as it is. What RejectNew

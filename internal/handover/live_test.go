@@ -125,77 +125,65 @@ func since(took *time.Duration, start time.Time) { *took = time.Since(start) }
 
 // TestRedirectUnderWriters is the cut-over as it happens on the day.
 func TestRedirectUnderWriters(t *testing.T) {
-	for name, start := range map[string]func(*testing.T) *fixture{
-		"R1": func(t *testing.T) *fixture { return newFixture(t) },
-		"R3": func(t *testing.T) *fixture { return newCluster(t) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := start(t)
-			kv := f.bucket()
-			f.put(kv, "old-1", "old-2")
-			w := f.write(16, bucketName)
-			w.await(200)
-			f.mustCopy(bucketName)
-			var drained, opened time.Duration
-			h := f.handOver(bucketName)
-			drain, open := h.Drain, h.Open
-			h.Drain = func(ctx context.Context, through uint64) (migrate.Checkpoint, error) {
-				defer since(&drained, time.Now())
-				return drain(ctx, through)
-			}
-			h.Open = func(ctx context.Context, reached migrate.Checkpoint) error {
-				defer since(&opened, time.Now())
-				return open(ctx, reached)
-			}
-			result := f.mustRedirectBy(h)
-			if !result.Opened || result.Resumed || result.Mark == 0 || result.Checkpoint.LastSequence < result.Mark {
-				t.Errorf("Redirect: %+v", result)
-			}
-			t.Logf("gap from fence to open: %s, of which the drain took %s, the opening %s",
-				result.Gap.Round(unit), drained.Round(unit), opened.Round(unit))
-			w.await(500)
-			if last := f.info("KV_" + bucketName).State.LastSeq; last != result.Mark {
-				t.Logf("%d messages came after the mark", last-result.Mark)
-			}
-			w.check(bucketName, "old-1", "old-2")
-			if again := f.mustRedirect(bucketName); again.Opened {
-				t.Error("a second Redirect opened the stream again")
-			}
-		})
-	}
+	onEach(t, func(t *testing.T, f *fixture) {
+		kv := f.bucket()
+		f.put(kv, "old-1", "old-2")
+		w := f.write(16, bucketName)
+		w.await(200)
+		f.mustCopy(bucketName)
+		var drained, opened time.Duration
+		h := f.handOver(bucketName)
+		drain, open := h.Drain, h.Open
+		h.Drain = func(ctx context.Context, through uint64) (migrate.Checkpoint, error) {
+			defer since(&drained, time.Now())
+			return drain(ctx, through)
+		}
+		h.Open = func(ctx context.Context, reached migrate.Checkpoint) error {
+			defer since(&opened, time.Now())
+			return open(ctx, reached)
+		}
+		result := f.mustRedirectBy(h)
+		if !result.Opened || result.Resumed || result.Mark == 0 || result.Checkpoint.LastSequence < result.Mark {
+			t.Errorf("Redirect: %+v", result)
+		}
+		t.Logf("gap from fence to open: %s, of which the drain took %s, the opening %s",
+			result.Gap.Round(unit), drained.Round(unit), opened.Round(unit))
+		w.await(500)
+		if last := f.info("KV_" + bucketName).State.LastSeq; last != result.Mark {
+			t.Logf("%d messages came after the mark", last-result.Mark)
+		}
+		w.check(bucketName, "old-1", "old-2")
+		if again := f.mustRedirect(bucketName); again.Opened {
+			t.Error("a second Redirect opened the stream again")
+		}
+	})
 }
 
 // TestCloseUnderLoad: what the stream has taken for the bucket, and not stored yet when the bucket's subjects are taken from
 // it, becomes an entry all the same.
 func TestCloseUnderLoad(t *testing.T) {
-	for name, start := range map[string]func(*testing.T) *fixture{
-		"R1": func(t *testing.T) *fixture { return newFixture(t) },
-		"R3": func(t *testing.T) *fixture { return newCluster(t) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := start(t)
-			f.bucket()
-			f.mustCopy(bucketName)
-			f.mustRedirect(bucketName)
-			const puts = 50_000
-			nc := f.connect().Conn()
-			for i := range puts {
-				if err := nc.Publish(fmt.Sprintf("$KV.%s.%06d", bucketName, i), nil); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if err := nc.FlushWithContext(f.ctx); err != nil {
+	onEach(t, func(t *testing.T, f *fixture) {
+		f.bucket()
+		f.mustCopy(bucketName)
+		f.mustRedirect(bucketName)
+		const puts = 50_000
+		nc := f.connect().Conn()
+		for i := range puts {
+			if err := nc.Publish(fmt.Sprintf("$KV.%s.%06d", bucketName, i), nil); err != nil {
 				t.Fatal(err)
 			}
-			early := f.info(streamName).State.Msgs
-			f.closeStream(bucketName)
-			n := len(f.stored()) // which finds what is under another subject
-			t.Logf("of %d puts, %d were stored when the subjects were taken, %d in all", puts, early, n)
-			if early >= puts || n == 0 {
-				t.Error("the test was too slow to see anything")
-			}
-		})
-	}
+		}
+		if err := nc.FlushWithContext(f.ctx); err != nil {
+			t.Fatal(err)
+		}
+		early := f.info(streamName).State.Msgs
+		f.closeStream(bucketName)
+		n := len(f.stored()) // which finds what is under another subject
+		t.Logf("of %d puts, %d were stored when the subjects were taken, %d in all", puts, early, n)
+		if early >= puts || n == 0 {
+			t.Error("the test was too slow to see anything")
+		}
+	})
 }
 
 // TestRedirectWithoutAReplica: a replica that is away knows nothing of what the stream is to do with the bucket's subjects.
