@@ -163,9 +163,7 @@ func TestFailureGivesTheSubjectsBack(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			kv := f.bucket()
-			f.put(kv, "old")
-			f.mustCopy(bucketName)
+			kv, _ := f.copied("old")
 			before := f.info("KV_" + bucketName).Config
 			ctx, cancel := context.WithCancelCause(f.ctx)
 			defer cancel(nil)
@@ -200,9 +198,7 @@ func wantSame(t *testing.T, want, have jetstream.StreamConfig) {
 // TestOpenWithoutAnAnswer: whether the stream is open is what counts, not what was heard of it.
 func TestOpenWithoutAnAnswer(t *testing.T) {
 	f := newFixture(t)
-	kv := f.bucket()
-	f.put(kv, "old")
-	f.mustCopy(bucketName)
+	kv, _ := f.copied("old")
 	h := f.handOver(bucketName)
 	h.Open = func(ctx context.Context, _ migrate.Checkpoint) error {
 		if err := f.open(ctx, bucketName); err != nil {
@@ -221,9 +217,7 @@ func TestOpenWithoutAnAnswer(t *testing.T) {
 // TestTwoOperatorsRace: one gives the subjects back while the other opens the stream, and is refused.
 func TestTwoOperatorsRace(t *testing.T) {
 	f := newFixture(t)
-	kv := f.bucket()
-	f.put(kv, "old")
-	f.mustCopy(bucketName)
+	kv, _ := f.copied("old")
 	h := f.handOver(bucketName)
 	h.Open = func(ctx context.Context, _ migrate.Checkpoint) error {
 		if returned, err := f.handOver(bucketName).Return(ctx); err != nil || !returned {
@@ -244,9 +238,7 @@ func TestTwoOperatorsRace(t *testing.T) {
 // TestStillFenced: what failed first is not what the next pass is for.
 func TestStillFenced(t *testing.T) {
 	f := newFixture(t)
-	kv := f.bucket()
-	f.put(kv, "old")
-	f.mustCopy(bucketName)
+	f.copied("old")
 	f.publish("$KV."+bucketName+".bad", "no JSON")
 	h := f.handOver(bucketName)
 	h.Streams.(*streams).asked = func(cfg *jetstream.StreamConfig) error {
@@ -268,8 +260,7 @@ func TestStillFenced(t *testing.T) {
 // TestReturnWhileClaimed: a stream that has lost the bucket's subjects, but is to have them, gets them back when it is healed.
 func TestReturnWhileClaimed(t *testing.T) {
 	f := newFixture(t)
-	f.put(f.bucket(), "old")
-	f.mustCopy(bucketName)
+	f.copied("old")
 	f.mustRedirect(bucketName)
 	cfg := f.info(streamName).Config
 	cfg.Subjects = cfg.Subjects[:1]

@@ -26,8 +26,7 @@ func (f *fixture) wantGone(bucket string, want bool) {
 
 func TestDelete(t *testing.T) {
 	onEach(t, func(t *testing.T, f *fixture) {
-		f.put(f.bucket(), "one", "two")
-		verified := f.mustCopy(bucketName)
+		_, verified := f.copied("one", "two")
 		h := f.handOver(bucketName)
 		unfollowed := false
 		h.Unfollow = func(context.Context) (func(), error) { unfollowed = true; return func() {}, nil }
@@ -50,9 +49,7 @@ func TestDelete(t *testing.T) {
 // TestDeleteOfARedirectedBucket: the stream goes on taking what legacy writers put.
 func TestDeleteOfARedirectedBucket(t *testing.T) {
 	f := newFixture(t)
-	kv := f.bucket()
-	f.put(kv, "one")
-	f.mustCopy(bucketName)
+	kv, _ := f.copied("one")
 	verified := f.mustRedirect(bucketName).Checkpoint
 	f.publish(migrate.HandOverSubject(bucketName), "another mark")
 	if err := f.handOver(bucketName).Delete(f.ctx, verified); err != nil {
@@ -131,9 +128,7 @@ func TestDeleteRefuses(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			kv := f.bucket()
-			f.put(kv, "one", "two")
-			verified := f.mustCopy(bucketName)
+			kv, verified := f.copied("one", "two")
 			h := f.handOver(bucketName)
 			tt.arrange(f, kv, h, &verified)
 			if err := h.Delete(f.ctx, verified); !errors.Is(err, tt.want) || errors.Is(err, ErrStillFenced) {
@@ -155,8 +150,7 @@ func (undeletable) DeleteStream(context.Context, string) error { return errDead 
 // TestDeleteAfterACrash: the fence is there, the bucket too.
 func TestDeleteAfterACrash(t *testing.T) {
 	f := newFixture(t)
-	f.put(f.bucket(), "one")
-	verified := f.mustCopy(bucketName)
+	_, verified := f.copied("one")
 	h, s, kill := f.mortal()
 	s.answered = func(*jetstream.StreamConfig) error { return kill() }
 	if err := h.Delete(f.ctx, verified); !errors.Is(err, ErrStillFenced) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -194,6 +193,14 @@ func (f *fixture) mustCopy(bucket string) migrate.Checkpoint {
 	return reached
 }
 
+// copied makes a bucket with these entries and copies it.
+func (f *fixture) copied(keys ...string) (jetstream.KeyValue, migrate.Checkpoint) {
+	f.t.Helper()
+	kv := f.bucket()
+	f.put(kv, keys...)
+	return kv, f.mustCopy(bucketName)
+}
+
 // pass does again what failed in a cluster, as the controller's next pass does: its servers may be busy.
 func (f *fixture) pass(what string, do func() error) {
 	f.t.Helper()
@@ -343,59 +350,4 @@ func (f *fixture) wantStored(keys ...string) {
 	if len(ids) != len(keys) {
 		f.t.Errorf("the stream holds %d entries, want %d", len(ids), len(keys))
 	}
-}
-
-var errDead = errors.New("the operator was killed")
-
-// streams passes requests on, until the operator is killed: what was asked for before stays, what comes after fails.
-type streams struct {
-	js   jetstream.JetStream
-	dead atomic.Bool
-	// asked is told each update before it is sent, answered after that. An error is what the caller gets.
-	asked, answered func(cfg *jetstream.StreamConfig) error
-}
-
-func (s *streams) Stream(ctx context.Context, name string) (*jetstream.StreamInfo, error) {
-	if s.dead.Load() {
-		return nil, errDead
-	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	stream, err := s.js.Stream(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return stream.CachedInfo(), nil
-}
-
-func (s *streams) UpdateStream(ctx context.Context, cfg jetstream.StreamConfig) (*jetstream.StreamInfo, error) {
-	if s.dead.Load() {
-		return nil, errDead
-	}
-	if s.asked != nil {
-		if err := s.asked(&cfg); err != nil {
-			return nil, err
-		}
-	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	stream, err := s.js.UpdateStream(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
-	if s.answered != nil {
-		if err := s.answered(&cfg); err != nil {
-			return nil, err
-		}
-	}
-	return stream.CachedInfo(), nil
-}
-
-func (s *streams) DeleteStream(ctx context.Context, name string) error {
-	if s.dead.Load() {
-		return errDead
-	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	return s.js.DeleteStream(ctx, name)
 }

@@ -46,9 +46,7 @@ func (f *fixture) wantReadable(ids ...string) {
 // TestLegacyReadersGoOn: what the bucket held is there for them, through the handle they have and through a new one.
 func TestLegacyReadersGoOn(t *testing.T) {
 	onEach(t, func(t *testing.T, f *fixture) {
-		old := f.bucket()
-		f.put(old, "one", "two")
-		f.mustCopy(bucketName)
+		old, _ := f.copied("one", "two")
 		f.mustRedirect(bucketName)
 		f.put(old, "three")
 		fresh := f.legacy(bucketName)

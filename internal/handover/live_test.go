@@ -189,9 +189,7 @@ func TestCloseUnderLoad(t *testing.T) {
 // TestRedirectWithoutAReplica: a replica that is away knows nothing of what the stream is to do with the bucket's subjects.
 func TestRedirectWithoutAReplica(t *testing.T) {
 	f := newCluster(t)
-	kv := f.bucket()
-	f.put(kv, "old")
-	f.mustCopy(bucketName)
+	kv, _ := f.copied("old")
 	leader := f.info(streamName).Cluster.Leader
 	away := f.servers[slices.IndexFunc(f.servers, func(s *natstest.Server) bool { return s.Name() != leader })]
 	away.Stop()

@@ -160,8 +160,7 @@ func TestNoBucketOrStream(t *testing.T) {
 // TestMark is for the person who finds it.
 func TestMark(t *testing.T) {
 	f := newFixture(t)
-	f.put(f.bucket(), "one")
-	f.mustCopy(bucketName)
+	f.copied("one")
 	result := f.mustRedirect(bucketName)
 	stream, err := f.js.Stream(f.ctx, "KV_"+bucketName)
 	if err != nil {
@@ -192,9 +191,7 @@ func TestForbiddenMark(t *testing.T) {
 	}
 	srv := natstest.Run(t, users)
 	f := start(t, 1, strings.Replace(srv.URL(), "//", "//admin:admin@", 1))
-	kv := f.bucket()
-	f.put(kv, "one")
-	f.mustCopy(bucketName)
+	f.copied("one")
 	h := f.handOver(bucketName)
 	h.JetStream = srv.JetStream(nats.UserInfo("operator", "operator"))
 	h.Streams.(*streams).asked = func(*jetstream.StreamConfig) error { t.Error("an update was sent"); return nil }
@@ -208,9 +205,7 @@ func TestForbiddenMark(t *testing.T) {
 // bucket is fenced, and what it took is copied.
 func TestBothTake(t *testing.T) {
 	f := newFixture(t)
-	kv := f.bucket()
-	f.put(kv, "one")
-	f.mustCopy(bucketName)
+	f.copied("one")
 	f.mustRedirect(bucketName)
 	h := f.handOver(bucketName)
 	s := h.Streams.(*streams)
@@ -245,8 +240,7 @@ func (o *observed) Stream(ctx context.Context, name string) (*jetstream.StreamIn
 // TestUnfollow: while nobody takes what is put, nobody of the operator's listens either.
 func TestUnfollow(t *testing.T) {
 	f := newFixture(t)
-	f.put(f.bucket(), "one")
-	verified := f.mustCopy(bucketName)
+	_, verified := f.copied("one")
 	listening := true
 	h := f.handOver(bucketName)
 	h.Unfollow = func(context.Context) (func(), error) {

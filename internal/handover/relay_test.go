@@ -38,8 +38,7 @@ func putInTheGap(f *fixture, h *HandOver, key string) <-chan error {
 
 func TestAPutOfTheGapIsPassedOnToTheStream(t *testing.T) {
 	f := newFixture(t)
-	f.put(f.bucket(), "old")
-	f.mustCopy(bucketName)
+	f.copied("old")
 	h := f.handOver(bucketName)
 	answer := putInTheGap(f, h, "new")
 
@@ -58,9 +57,7 @@ func TestAPutOfTheGapIsPassedOnToTheStream(t *testing.T) {
 
 func TestAPutOfTheGapIsPassedOnToTheBucketWhenItIsGivenBack(t *testing.T) {
 	f := newFixture(t)
-	kv := f.bucket()
-	f.put(kv, "old")
-	f.mustCopy(bucketName)
+	kv, _ := f.copied("old")
 	h := f.handOver(bucketName)
 	h.Open = func(context.Context, migrate.Checkpoint) error { return errDead }
 	answer := putInTheGap(f, h, "new")
@@ -89,8 +86,7 @@ func TestTheRelayDoublesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			f.put(f.bucket(), "old")
-			f.mustCopy(bucketName)
+			f.copied("old")
 			relay, err := openRelay(f.ctx, f.js, bucketName, test.since)
 			if err != nil {
 				t.Fatal(err)
@@ -123,8 +119,7 @@ func TestTheRelayDoublesNothing(t *testing.T) {
 
 func TestAPanicInTheGapGivesTheSubjectsBack(t *testing.T) {
 	f := newFixture(t)
-	f.put(f.bucket(), "old")
-	f.mustCopy(bucketName)
+	f.copied("old")
 	h := f.handOver(bucketName)
 	h.Drain = func(context.Context, uint64) (migrate.Checkpoint, error) { panic("drain") }
 	before := f.js.Conn().NumSubscriptions()
