@@ -130,7 +130,7 @@ func (b *bench) operator(ctx context.Context) (s sample, err error) {
 
 // cost notes what a copy takes of the process that makes it, beyond what it takes when idle.
 func (b *bench) cost(ctx context.Context, pid int, copy func() (time.Duration, error)) (s sample, err error) {
-	if err := sleep(ctx, settle); err != nil {
+	if err := rig.Sleep(ctx, settle); err != nil {
 		return sample{}, err
 	}
 	idle, err := rig.ResidentMB(pid)
@@ -151,7 +151,7 @@ func (b *bench) cost(ctx context.Context, pid int, copy func() (time.Duration, e
 	if err != nil {
 		return sample{}, err
 	}
-	if err := sleep(ctx, settle); err != nil {
+	if err := rig.Sleep(ctx, settle); err != nil {
 		return sample{}, err
 	}
 	after, err := b.Writes(ctx)
@@ -214,17 +214,8 @@ func until(ctx context.Context, what string, done func() (bool, error)) error {
 		if ok, err := done(); ok || err != nil {
 			return err
 		}
-		if err := sleep(ctx, poll); err != nil {
+		if err := rig.Sleep(ctx, poll); err != nil {
 			return err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }

@@ -26,7 +26,7 @@ func (b *bench) ready(ctx context.Context, opts options, f *figures) error {
 	if _, err := b.createReady(ctx, auditStream("warm-up")); err != nil {
 		return err
 	}
-	if err := sleep(ctx, settle); err != nil {
+	if err := rig.Sleep(ctx, settle); err != nil {
 		return err
 	}
 	var ours, bare []time.Duration
@@ -44,7 +44,7 @@ func (b *bench) ready(ctx context.Context, opts options, f *figures) error {
 		}
 		ours = append(ours, took)
 		requests += b.requests.Load() - requestsBefore
-		if err := sleep(ctx, settle); err != nil {
+		if err := rig.Sleep(ctx, settle); err != nil {
 			return err
 		}
 		after, err := b.Writes(ctx)
@@ -154,7 +154,7 @@ func (b *bench) idle(ctx context.Context, opts options, f *figures) error {
 		}
 	}
 	// Copies linger for late writers, and events are written behind.
-	if err := sleep(ctx, 10*time.Second); err != nil {
+	if err := rig.Sleep(ctx, 10*time.Second); err != nil {
 		return err
 	}
 	before, err := b.Writes(ctx)
@@ -163,7 +163,7 @@ func (b *bench) idle(ctx context.Context, opts options, f *figures) error {
 	}
 	requests := b.requests.Load()
 	fmt.Printf("Watching the idle operator for %s\n", opts.idle)
-	if err := sleep(ctx, opts.idle); err != nil {
+	if err := rig.Sleep(ctx, opts.idle); err != nil {
 		return err
 	}
 	after, err := b.Writes(ctx)
@@ -178,15 +178,6 @@ func (b *bench) idle(ctx context.Context, opts options, f *figures) error {
 	fmt.Printf("Idle for %s with %d resources: %.0f writes to the API server, %.0f requests to the JetStream API; the operator's memory is %.0f MB\n",
 		opts.idle, opts.objects, f.IdleAPIWrites, f.IdleNATSRequests, f.RSSMB100)
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	select {
-	case <-time.After(d):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func quantile(values []time.Duration, q float64) time.Duration {

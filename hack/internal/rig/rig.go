@@ -180,3 +180,13 @@ func (r *Rig) CreateUntil(ctx context.Context, obj *v1alpha1.AuditStream, condit
 	return 0, fmt.Errorf("AuditStream %s was not %s within %s; its conditions: %+v\nlast lines of the operator's log:\n%s",
 		obj.Name, condition, timeout, last.Conditions, testenv.LogTail(r.managerLog(), 20))
 }
+
+// Sleep waits, unless ctx ends before.
+func Sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
