@@ -57,17 +57,17 @@ func StartNATS(ctx context.Context, opts NATSOptions) (*NATSServer, error) {
 	return s, nil
 }
 
-// StartNATSCluster starts n servers as one cluster, with their files below dir, which may be empty as NATSOptions.Dir. It
-// returns once JetStream answers on each.
-func StartNATSCluster(ctx context.Context, dir string, n int) (servers []*NATSServer, err error) {
+// NATSServers are the servers of a cluster, or one alone.
+type NATSServers []*NATSServer
+
+// StartNATSCluster starts n servers as one cluster, or one alone where n is 1, with their files below dir, which may be empty
+// as NATSOptions.Dir. It returns once JetStream answers on each.
+func StartNATSCluster(ctx context.Context, dir string, n int) (servers NATSServers, err error) {
 	defer func() {
-		if err == nil {
-			return
+		if err != nil {
+			err = errors.Join(err, servers.Stop())
+			servers = nil
 		}
-		for _, s := range servers {
-			err = errors.Join(err, s.Stop())
-		}
-		servers = nil
 	}()
 	routes := make([]int, n)
 	for i := range routes {
@@ -76,7 +76,10 @@ func StartNATSCluster(ctx context.Context, dir string, n int) (servers []*NATSSe
 		}
 	}
 	for i, port := range routes {
-		opts := NATSOptions{Name: fmt.Sprintf("nats-%d", i+1), Cluster: &NATSCluster{Port: port, Routes: routes}}
+		opts := NATSOptions{Name: fmt.Sprintf("nats-%d", i+1)}
+		if n > 1 {
+			opts.Cluster = &NATSCluster{Port: port, Routes: routes}
+		}
 		if dir != "" {
 			opts.Dir = filepath.Join(dir, opts.Name)
 		}
@@ -95,6 +98,24 @@ func StartNATSCluster(ctx context.Context, dir string, n int) (servers []*NATSSe
 		}
 	}
 	return servers, nil
+}
+
+// URL is the addresses of all servers, as clients take them.
+func (s NATSServers) URL() string {
+	urls := make([]string, len(s))
+	for i, server := range s {
+		urls[i] = server.URL()
+	}
+	return strings.Join(urls, ",")
+}
+
+// Stop stops all servers, as NATSServer.Stop does.
+func (s NATSServers) Stop() error {
+	errs := make([]error, len(s))
+	for i, server := range s {
+		errs[i] = server.Stop()
+	}
+	return errors.Join(errs...)
 }
 
 func newNATSServer(opts NATSOptions) (*NATSServer, error) {

@@ -54,11 +54,7 @@ func TestNATSCluster(t *testing.T) {
 	ctx := t.Context()
 	servers, err := StartNATSCluster(ctx, "", 3)
 	g.Expect(err).NotTo(HaveOccurred())
-	t.Cleanup(func() {
-		for _, s := range servers {
-			g.Expect(s.Stop()).To(Succeed())
-		}
-	})
+	t.Cleanup(func() { g.Expect(servers.Stop()).To(Succeed()) })
 	js := connect(t, servers[2].URL())
 	g.Eventually(func() error {
 		_, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "R3", Subjects: []string{"r3.>"}, Replicas: 3})

@@ -28,7 +28,7 @@ func operatorLog() string { return filepath.Join(env.dir, "manager.log") }
 func startOperator(ctx context.Context, s *servers, args ...string) *testenv.Manager {
 	GinkgoHelper()
 	operator, err := testenv.StartManager(ctx, testenv.ManagerOptions{
-		Kubeconfig: env.kubeconfig, NATSURL: s.url(), LogFile: operatorLog(), Args: args,
+		Kubeconfig: env.kubeconfig, NATSURL: s.all.URL(), LogFile: operatorLog(), Args: args,
 	})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(operator.Kill)

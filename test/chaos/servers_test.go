@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -23,7 +22,7 @@ const bucketName = "audit-log"
 
 // servers are one nats-server or a cluster, with a filled bucket that is on all of them.
 type servers struct {
-	all []*testenv.NATSServer
+	all testenv.NATSServers
 	// down are those that were killed and not started again.
 	down []*testenv.NATSServer
 	js   jetstream.JetStream
@@ -32,24 +31,17 @@ type servers struct {
 // startServers starts n of them for the specs of a container.
 func startServers(ctx context.Context, n int) *servers {
 	GinkgoHelper()
-	dir := filepath.Join(env.dir, fmt.Sprintf("nats-%d", n))
-	s := &servers{}
-	var err error
-	if n == 1 {
-		s.all = make([]*testenv.NATSServer, 1)
-		s.all[0], err = testenv.StartNATS(ctx, testenv.NATSOptions{Dir: dir})
-	} else {
-		s.all, err = testenv.StartNATSCluster(ctx, dir, n)
-	}
+	all, err := testenv.StartNATSCluster(ctx, filepath.Join(env.dir, fmt.Sprintf("cluster-%d", n)), n)
 	Expect(err).NotTo(HaveOccurred())
+	s := &servers{all: all}
 	DeferCleanup(func() error {
 		var errs []error
 		for _, server := range s.all {
-			errs = append(errs, server.Kill(), server.Stop())
+			errs = append(errs, server.Kill())
 		}
-		return errors.Join(errs...)
+		return errors.Join(append(errs, s.all.Stop())...)
 	})
-	nc, err := nats.Connect(s.url(), nats.MaxReconnects(-1), nats.ReconnectWait(poll))
+	nc, err := nats.Connect(s.all.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(poll))
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(nc.Close)
 	s.js, err = jetstream.New(nc)
@@ -62,14 +54,6 @@ func startServers(ctx context.Context, n int) *servers {
 	Expect(live).To(HaveLen(env.entries))
 	GinkgoWriter.Printf("Filled the bucket in %s\n", time.Since(began).Round(time.Millisecond))
 	return s
-}
-
-func (s *servers) url() string {
-	var urls []string
-	for _, server := range s.all {
-		urls = append(urls, server.URL())
-	}
-	return strings.Join(urls, ",")
 }
 
 // fillBucket leaves env.entries live entries in it, in two rounds. After each of them, keys are deleted, purged and

@@ -93,9 +93,7 @@ func useCluster(ctx context.Context) {
 	DeferCleanup(func(ctx SpecContext) {
 		stopOperator(ctx)
 		env.nats, env.js = single, singleJS
-		for _, server := range servers {
-			Expect(server.Stop()).To(Succeed())
-		}
+		Expect(servers.Stop()).To(Succeed())
 	})
 	nc, err := nats.Connect(servers[1].URL(), nats.MaxReconnects(-1), nats.ReconnectWait(poll))
 	Expect(err).NotTo(HaveOccurred())

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -35,7 +34,7 @@ type Rig struct {
 
 	dir        string
 	plane      *testenv.ControlPlane
-	servers    []*testenv.NATSServer
+	servers    testenv.NATSServers
 	raw        *kubernetes.Clientset
 	kubeconfig string
 	cleanup    []func() error
@@ -58,9 +57,10 @@ func Start(ctx context.Context, servers int) (_ *Rig, err error) {
 		return nil, err
 	}
 	r.cleanup = append(r.cleanup, r.plane.Stop)
-	if err := r.startNATS(ctx, servers); err != nil {
+	if r.servers, err = testenv.StartNATSCluster(ctx, filepath.Join(r.dir, "nats"), servers); err != nil {
 		return nil, err
 	}
+	r.cleanup = append(r.cleanup, r.servers.Stop)
 	if err := testenv.InstallOperator(ctx, r.plane); err != nil {
 		return nil, err
 	}
@@ -69,25 +69,6 @@ func Start(ctx context.Context, servers int) (_ *Rig, err error) {
 		return nil, err
 	}
 	return r, r.connect(ctx)
-}
-
-func (r *Rig) startNATS(ctx context.Context, servers int) error {
-	dir := filepath.Join(r.dir, "nats")
-	if servers > 1 {
-		cluster, err := testenv.StartNATSCluster(ctx, dir, servers)
-		r.servers = cluster
-		for _, s := range cluster {
-			r.cleanup = append(r.cleanup, s.Stop)
-		}
-		return err
-	}
-	s, err := testenv.StartNATS(ctx, testenv.NATSOptions{Dir: dir})
-	if err != nil {
-		return err
-	}
-	r.servers = []*testenv.NATSServer{s}
-	r.cleanup = append(r.cleanup, s.Stop)
-	return nil
 }
 
 func (r *Rig) connect(ctx context.Context) error {
@@ -113,7 +94,7 @@ func (r *Rig) connect(ctx context.Context) error {
 
 // Dial makes a connection to NATS that lasts as long as the rig.
 func (r *Rig) Dial() (*nats.Conn, error) {
-	nc, err := nats.Connect(r.natsURL())
+	nc, err := nats.Connect(r.servers.URL())
 	if err != nil {
 		return nil, err
 	}
@@ -121,18 +102,10 @@ func (r *Rig) Dial() (*nats.Conn, error) {
 	return nc, nil
 }
 
-func (r *Rig) natsURL() string {
-	urls := make([]string, 0, len(r.servers))
-	for _, s := range r.servers {
-		urls = append(urls, s.URL())
-	}
-	return strings.Join(urls, ",")
-}
-
 // StartManager starts the operator. Stop stops it, if it has not been stopped before.
 func (r *Rig) StartManager(ctx context.Context) (*testenv.Manager, error) {
 	manager, err := testenv.StartManager(ctx, testenv.ManagerOptions{
-		Kubeconfig: r.kubeconfig, NATSURL: r.natsURL(), LogFile: r.managerLog(),
+		Kubeconfig: r.kubeconfig, NATSURL: r.servers.URL(), LogFile: r.managerLog(),
 	})
 	if err != nil {
 		return nil, err
