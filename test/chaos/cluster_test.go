@@ -17,28 +17,23 @@ var _ = Describe("Every entry is copied exactly once between three replicas", Or
 
 	BeforeEach(func(ctx SpecContext) {
 		s.restore(ctx)
-		Eventually(s.inStep("KV_" + bucketName)).WithContext(ctx).WithTimeout(eventually).Should(Succeed())
+		Eventually(s.inStep("KV_" + bucketName)).WithContext(ctx).Should(Succeed())
 	}, NodeTimeout(eventually))
 
-	It("when the leader of the stream is killed", func(ctx SpecContext) {
-		operator := startOperator(ctx, s)
-		m := migrate(ctx, s)
-		m.reaches(ctx, marks(1)[0])
-		m.killLeader(ctx, m.stream())
-		s.restore(ctx)
-		m.expectExactlyOnce(ctx)
-		Expect(running(operator)).To(Succeed())
-	}, SpecTimeout(specTimeout))
+	bucketStream := func(*migration) string { return "KV_" + bucketName }
 
-	It("when the leader of the bucket is killed", func(ctx SpecContext) {
+	DescribeTable("when the leader is killed", func(ctx SpecContext, led func(*migration) string) {
 		operator := startOperator(ctx, s)
 		m := migrate(ctx, s)
 		m.reaches(ctx, marks(1)[0])
-		m.killLeader(ctx, "KV_"+bucketName)
+		m.killLeader(ctx, led(m))
 		s.restore(ctx)
 		m.expectExactlyOnce(ctx)
 		Expect(running(operator)).To(Succeed())
-	}, SpecTimeout(specTimeout))
+	},
+		Entry("of the stream", (*migration).stream, SpecTimeout(specTimeout)),
+		Entry("of the bucket", bucketStream, SpecTimeout(specTimeout)),
+	)
 
 	It("when one thing fails after the other", func(ctx SpecContext) {
 		operator := startOperator(ctx, s)
@@ -79,7 +74,7 @@ func (m *migration) killLeader(ctx context.Context, stream string) {
 	Eventually(func(ctx context.Context) (err error) {
 		leader, err = m.leader(ctx, stream)
 		return err
-	}).WithContext(ctx).WithTimeout(eventually).Should(Succeed())
+	}).WithContext(ctx).Should(Succeed())
 	m.kill(leader)
 	// Where the other stream still has its leader, the copy may go on: what has been read ahead is enough for a while.
 	m.incomplete(ctx)
@@ -90,5 +85,5 @@ func (m *migration) killLeader(ctx context.Context, stream string) {
 			return errors.New("it leads still")
 		}
 		return err
-	}).WithContext(ctx).WithTimeout(eventually).Should(Succeed())
+	}).WithContext(ctx).Should(Succeed())
 }

@@ -64,9 +64,8 @@ func migrate(ctx context.Context, s *servers) *migration {
 	}}
 	DeferCleanup(func(ctx SpecContext) {
 		m.remove(ctx)
-		Eventually(m.takeFinalizers).WithContext(ctx).WithTimeout(eventually).Should(Succeed())
-		Eventually(func(ctx context.Context) error { return s.js.DeleteStream(ctx, m.stream()) }).
-			WithContext(ctx).WithTimeout(eventually).Should(Succeed())
+		Eventually(m.takeFinalizers).WithContext(ctx).Should(Succeed())
+		Eventually(func(ctx context.Context) error { return s.js.DeleteStream(ctx, m.stream()) }).WithContext(ctx).Should(Succeed())
 	})
 	m.apply(ctx)
 	return m
@@ -148,7 +147,7 @@ func (m *migration) incomplete(ctx context.Context) {
 	Eventually(func(ctx context.Context) (err error) {
 		n, err = m.stored(ctx)
 		return err
-	}).WithContext(ctx).WithTimeout(eventually).Should(Succeed())
+	}).WithContext(ctx).Should(Succeed())
 	Expect(n).To(BeNumerically("<", env.entries), "it did not happen in the middle of the copy")
 }
 
@@ -193,10 +192,10 @@ func (m *migration) checkpoint(ctx context.Context) (uint64, error) {
 func (m *migration) expectExactlyOnce(ctx context.Context) {
 	GinkgoHelper()
 	By("waiting for the end of the migration")
-	Eventually(m.migrated).WithContext(ctx).WithTimeout(eventually).Should(Succeed())
+	Eventually(m.migrated).WithContext(ctx).Should(Succeed())
 	By("comparing the bucket with the stream")
 	for _, stream := range []string{"KV_" + bucketName, m.stream()} {
-		Eventually(m.inStep(stream)).WithContext(ctx).WithTimeout(eventually).Should(Succeed())
+		Eventually(m.inStep(stream)).WithContext(ctx).Should(Succeed())
 	}
 	live, err := liveEntries(ctx, m.js, bucketName)
 	Expect(err).NotTo(HaveOccurred())
@@ -237,7 +236,7 @@ func (m *migration) trim(ctx context.Context) int {
 		}
 		left = int(stream.CachedInfo().State.Msgs)
 		return stream.CachedInfo().State.Bytes, nil
-	}).WithContext(ctx).WithTimeout(eventually).Should(BeNumerically("<=", live.Spec.MaxBytes.Value()))
+	}).WithContext(ctx).Should(BeNumerically("<=", live.Spec.MaxBytes.Value()))
 	Expect(left).To(BeNumerically("<", env.entries))
 	return left
 }
@@ -245,6 +244,6 @@ func (m *migration) trim(ctx context.Context) int {
 // expectNothingBack waits for the end of the migration, in which no entry comes back that maxBytes has removed.
 func (m *migration) expectNothingBack(ctx context.Context, left int) {
 	GinkgoHelper()
-	Eventually(m.migrated).WithContext(ctx).WithTimeout(eventually).Should(Succeed())
+	Eventually(m.migrated).WithContext(ctx).Should(Succeed())
 	Expect(m.stored(ctx)).To(Equal(left))
 }

@@ -34,7 +34,7 @@ var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailur
 			operator = startOperator(ctx, s)
 		}
 		By("when the last entry is there, which is before or in the verification")
-		Eventually(m.stored).WithContext(ctx).WithTimeout(eventually).WithPolling(poll / 10).Should(Equal(env.entries))
+		Eventually(m.stored).WithContext(ctx).WithPolling(poll / 10).Should(Equal(env.entries))
 		Expect(operator.Kill()).To(Succeed())
 		startOperator(ctx, s)
 		m.expectExactlyOnce(ctx)
@@ -47,7 +47,7 @@ var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailur
 			m.reaches(ctx, mark)
 			hold(ctx, operator)
 		}
-		Eventually(m.checkpoint).WithContext(ctx).WithTimeout(eventually).WithPolling(poll / 10).Should(BeNumerically(">", 0))
+		Eventually(m.checkpoint).WithContext(ctx).WithPolling(poll / 10).Should(BeNumerically(">", 0))
 		Expect(operator.Kill()).To(Succeed())
 		m.incomplete(ctx)
 		startOperator(ctx, s)
@@ -85,7 +85,7 @@ var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailur
 		for _, mark := range marks(2) {
 			m.reaches(ctx, mark)
 			m.remove(ctx)
-			Eventually(m.gone).WithContext(ctx).WithTimeout(eventually).Should(Succeed())
+			Eventually(m.gone).WithContext(ctx).Should(Succeed())
 			m.incomplete(ctx)
 			m.apply(ctx)
 		}
@@ -93,14 +93,14 @@ var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailur
 
 		By("deleting and applying it after the end")
 		m.remove(ctx)
-		Eventually(m.gone).WithContext(ctx).WithTimeout(eventually).Should(Succeed())
+		Eventually(m.gone).WithContext(ctx).Should(Succeed())
 		m.apply(ctx)
 		m.expectExactlyOnce(ctx)
 
 		By("deleting and applying it after maxBytes has removed entries")
 		left := m.trim(ctx)
 		m.remove(ctx)
-		Eventually(m.gone).WithContext(ctx).WithTimeout(eventually).Should(Succeed())
+		Eventually(m.gone).WithContext(ctx).Should(Succeed())
 		m.apply(ctx)
 		m.expectNothingBack(ctx, left)
 	}, SpecTimeout(specTimeout))
@@ -114,7 +114,7 @@ var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailur
 			takeOver(ctx, first)
 			m.reaches(ctx, moments[1])
 			thaw(first)
-			Eventually(first.Done()).WithContext(ctx).WithTimeout(eventually).Should(BeClosed(), "it does not lead any more")
+			Eventually(first.Done()).WithContext(ctx).Should(BeClosed(), "it does not lead any more")
 			startOperator(ctx, s, elected...)
 			m.expectExactlyOnce(ctx)
 			Expect(running(second)).To(Succeed())
@@ -127,7 +127,7 @@ var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailur
 			takeOver(ctx, first)
 			m.expectExactlyOnce(ctx)
 			thaw(first)
-			Eventually(first.Done()).WithContext(ctx).WithTimeout(eventually).Should(BeClosed(), "it does not lead any more")
+			Eventually(first.Done()).WithContext(ctx).Should(BeClosed(), "it does not lead any more")
 			m.expectExactlyOnce(ctx)
 			Expect(running(second)).To(Succeed())
 
@@ -135,7 +135,7 @@ var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailur
 			left := m.trim(ctx)
 			Expect(second.Kill()).To(Succeed())
 			m.remove(ctx)
-			Eventually(m.takeFinalizers).WithContext(ctx).WithTimeout(eventually).Should(Succeed())
+			Eventually(m.takeFinalizers).WithContext(ctx).Should(Succeed())
 			m.apply(ctx)
 			startOperator(ctx, s)
 			m.expectNothingBack(ctx, left)
@@ -151,7 +151,7 @@ func startPair(ctx context.Context, s *servers) (leader, follower *testenv.Manag
 	GinkgoHelper()
 	Expect(client.IgnoreNotFound(env.k8s.DeleteAllOf(ctx, &coordinationv1.Lease{}, client.InNamespace(testenv.OperatorNamespace)))).To(Succeed())
 	leader = startOperator(ctx, s, elected...)
-	Eventually(holder).WithContext(ctx).WithTimeout(eventually).ShouldNot(BeEmpty())
+	Eventually(holder).WithContext(ctx).ShouldNot(BeEmpty())
 	return leader, startOperator(ctx, s, elected...)
 }
 
@@ -174,7 +174,7 @@ func takeOver(ctx context.Context, leader *testenv.Manager) {
 	Expect(err).NotTo(HaveOccurred())
 	freeze(leader)
 	By("waiting for the other operator to lead")
-	Eventually(holder).WithContext(ctx).WithTimeout(eventually).ShouldNot(Or(BeEmpty(), Equal(before)))
+	Eventually(holder).WithContext(ctx).ShouldNot(Or(BeEmpty(), Equal(before)))
 }
 
 // hold keeps an operator from going on for a while.

@@ -57,7 +57,9 @@ var env struct {
 func TestChaos(t *testing.T) {
 	ctrllog.SetLogger(zap.New(zap.WriteTo(io.Discard)))
 	RegisterFailHandler(Fail)
+	SetDefaultEventuallyTimeout(eventually)
 	SetDefaultEventuallyPollingInterval(poll)
+	EnforceDefaultTimeoutsWhenUsingContexts()
 	var err error
 	if env.entries, err = number(entriesVariable, defaultEntries); err != nil {
 		t.Fatal(err)
