@@ -5,38 +5,24 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	"github.com/onsi/gomega/gbytes"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
 	"github.com/osapi-io/auditstream-operator/internal/migrate"
 )
 
-// logged is what the operator logs during a test.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// keys counts the lines that name a key as one of a value that is not an entry.
-func (l *logged) keys(bucket string) map[string]int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// leftKeys counts the lines of a log that name a key as one of a value that is not an entry.
+func leftKeys(log *gbytes.Buffer, bucket string) map[string]int {
 	pattern := regexp.MustCompile(`Left a value in the bucket that is not an entry.*"bucket": "` + regexp.QuoteMeta(bucket) + `".*"key": "([^"]+)"`)
 	counts := map[string]int{}
-	for _, match := range pattern.FindAllStringSubmatch(l.text.String(), -1) {
-		counts[match[1]]++
+	for _, match := range pattern.FindAllSubmatch(log.Contents(), -1) {
+		counts[string(match[1])]++
 	}
 	return counts
 }
@@ -93,7 +79,7 @@ var _ = Describe("Values that are not entries", func() {
 
 	It("stay in the bucket by the thousands, are counted, and logged once in a process", func() {
 		f := newFixture()
-		log := &logged{}
+		log := gbytes.NewBuffer()
 		GinkgoWriter.TeeTo(log)
 		DeferCleanup(GinkgoWriter.ClearTeeWriters)
 		keys, values, valid := put(f.bucket)
@@ -114,7 +100,7 @@ var _ = Describe("Values that are not entries", func() {
 			g.Expect(obj.Status.Migration[0].Invalid).To(BeEquivalentTo(invalid))
 		}).Should(Succeed())
 		counted(obj, int64(valid))
-		Eventually(func() int { return len(log.keys(f.bucket)) }).Should(Equal(invalid), "all of them are in the log")
+		Eventually(func() int { return len(leftKeys(log, f.bucket)) }).Should(Equal(invalid), "all of them are in the log")
 
 		By("the copy")
 		update(obj, func(o *v1alpha1.AuditStream) { o.Spec.MigrateFrom[0].DryRun = false })
@@ -141,7 +127,7 @@ var _ = Describe("Values that are not entries", func() {
 		}).Should(Succeed())
 		counted(obj, int64(valid))
 
-		for key, times := range log.keys(f.bucket) {
+		for key, times := range leftKeys(log, f.bucket) {
 			Expect(times).To(Equal(1), key)
 		}
 		for key, value := range values {

@@ -1,13 +1,13 @@
 package migrationguide
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os/exec"
-	"sync"
 	"syscall"
 	"time"
+
+	"github.com/onsi/gomega/gbytes"
 )
 
 // run runs a command of the guide and compares what it prints with what the guide shows.
@@ -34,7 +34,7 @@ func (g *guide) run(ctx context.Context, c command) error {
 func (g *guide) runUntilShown(ctx context.Context, c command) error {
 	ctx, cancel := context.WithTimeout(ctx, soon)
 	defer cancel()
-	out := &output{}
+	out := gbytes.NewBuffer()
 	cmd := g.shell(ctx, c.text)
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
@@ -43,7 +43,7 @@ func (g *guide) runUntilShown(ctx context.Context, c command) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	for {
-		err := c.missing(out.String())
+		err := c.missing(string(out.Contents()))
 		select {
 		case ran := <-ended:
 			return fmt.Errorf("line %d of the guide: %s has ended: %w: %w", c.line, c.text, ran, err)
@@ -64,22 +64,4 @@ func (g *guide) shell(ctx context.Context, text string) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	return cmd
-}
-
-// output collects what a process prints while it is read.
-type output struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
 }
