@@ -112,8 +112,7 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 		put(0, 5)
 		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect))
 		phase(obj, v1alpha1.MigrationRedirected)
-		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.Suspend = true })
-		awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
+		suspend(obj)
 		tamper(f.stream, func(cfg *jetstream.StreamConfig) {
 			cfg.Subjects, cfg.SubjectTransform = []string{f.subject + ".>"}, nil
 		})
@@ -131,8 +130,7 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 		put(0, 20)
 		obj := f.auditStream("a", f.migrating)
 		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
-		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.Suspend = true })
-		awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
+		suspend(obj)
 		put(20, 25) // has not been copied when the fence goes up
 		fence()
 		update(obj, func(obj *v1alpha1.AuditStream) {
@@ -290,8 +288,7 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 		put(0, 5)
 		obj := f.auditStream("a", f.migrating)
 		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
-		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.Suspend = true })
-		awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
+		suspend(obj)
 		fence()
 		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.Suspend, obj.Spec.MigrateFrom = false, nil })
 		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)

@@ -148,8 +148,7 @@ var _ = Describe("The stream of an AuditStream", func() {
 	It("stays as it is while suspended, and is put right on resume", func() {
 		obj := f.auditStream("a")
 		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
-		update(obj, func(o *v1alpha1.AuditStream) { o.Spec.Suspend = true })
-		awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
+		suspend(obj)
 		tamper(f.stream, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour; c.Duplicates = time.Minute })
 		Consistently(func() time.Duration { return liveStream(f.stream).Config.MaxAge }, 500*time.Millisecond).Should(Equal(time.Hour))
 		update(obj, func(o *v1alpha1.AuditStream) { o.Spec.Suspend = false })

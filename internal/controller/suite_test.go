@@ -132,6 +132,13 @@ func update(obj *v1alpha1.AuditStream, change func(*v1alpha1.AuditStream)) {
 	}).Should(Succeed())
 }
 
+// suspend has the operator leave the resource alone.
+func suspend(obj *v1alpha1.AuditStream) {
+	GinkgoHelper()
+	update(obj, func(o *v1alpha1.AuditStream) { o.Spec.Suspend = true })
+	awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonSuspended)
+}
+
 // awaitReady waits until Ready has the status and reason for the current generation, and returns it.
 func awaitReady(obj *v1alpha1.AuditStream, status metav1.ConditionStatus, reason string) *metav1.Condition {
 	GinkgoHelper()
