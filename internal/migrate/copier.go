@@ -58,7 +58,8 @@ type item struct {
 	before *stored
 }
 
-// copier is the state of one Run. It is used by one goroutine.
+// copier is the state of one Run. It is used by one goroutine, and by that of advance, which has the items under way, acks,
+// envelope, batchSize and meeting until await returns.
 type copier struct {
 	*Job
 	src        *source

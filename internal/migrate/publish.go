@@ -2,11 +2,15 @@ package migrate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
 )
+
+// errOtherWriter says that somebody else goes on storing what is to be copied.
+var errOtherWriter = errors.New("another writer stores the same entries at the same time")
 
 // copyAll publishes the items that are to be copied. Those of which the stream holds something already are compared, and
 // left out of the next try.
@@ -34,7 +38,7 @@ func (c *copier) copyAll(ctx context.Context, items []*item) error {
 		c.meeting = true
 		c.compareInstead(due)
 	}
-	return fmt.Errorf("copying bucket %s: another writer stores the same entries at the same time", c.Bucket)
+	return errOtherWriter
 }
 
 // publish publishes the items in their order, and marks those that the stream has taken.
