@@ -111,7 +111,8 @@ func (r *Reconciler) planHandOver(ctx context.Context, s *scope, source v1alpha1
 }
 
 // handOverDue says what is still to be done with the bucket after its migration, or why that cannot be done.
-func (s *scope) handOverDue(source v1alpha1.MigrationSource, seen handover.Observation, stored *migrate.Checkpoint) (v1alpha1.AfterMigration, error) {
+func (s *scope) handOverDue(source v1alpha1.MigrationSource, seen handover.Observation, stored *migrate.Checkpoint,
+) (v1alpha1.AfterMigration, error) {
 	after := source.AfterMigration
 	redirect, remove := after == v1alpha1.AfterMigrationRedirect, after == v1alpha1.AfterMigrationDelete
 	refuse := func(reason, format string, args ...any) (v1alpha1.AfterMigration, error) {
@@ -125,7 +126,8 @@ func (s *scope) handOverDue(source v1alpha1.MigrationSource, seen handover.Obser
 	case !redirect && !remove, redirect && s.redirected(source.Bucket):
 		return "", nil
 	case remove && s.obj.Spec.RetentionLock == v1alpha1.RetentionLockCompliance:
-		return refuse(v1alpha1.ReasonHandOverRefused, "afterMigration: Delete is refused while retentionLock is Compliance; use Retain or Redirect")
+		return refuse(v1alpha1.ReasonHandOverRefused,
+			"afterMigration: Delete is refused while retentionLock is Compliance; use Retain or Redirect")
 	case seen.State == handover.FencedElsewhere:
 		return refuse(v1alpha1.ReasonBucketConflict, "%s", seen.Reason)
 	case seen.State == handover.Foreign:
@@ -135,17 +137,30 @@ func (s *scope) handOverDue(source v1alpha1.MigrationSource, seen handover.Obser
 	case stored.Complete() && stored.Mismatched > 0:
 		return "", nil // Migrated says so.
 	case stored.Complete() && stored.Invalid > 0:
-		return refuse(v1alpha1.ReasonInvalidEntries, "afterMigration: %s is not carried out while values are left that are not entries: %d, among them %s; "+
-			"mend or remove them", after, stored.Invalid, strings.Join(stored.InvalidKeys, ", "))
-	case remove && stored.Expired > 0 && stored.MaxAge > 0 && (s.want.MaxAge == 0 || s.want.MaxAge > stored.MaxAge):
-		return refuse(v1alpha1.ReasonHandOverRefused, "it is not deleted, because %d of its entries had outlived the maxAge of %s that was declared when they "+
-			"were looked at, so that nobody but the bucket holds them, and maxAge is longer now; use Retain or Redirect", stored.Expired, stored.MaxAge)
-	case remove && stored.Verified != nil && stored.Verified.Removed > 0:
-		return refuse(v1alpha1.ReasonHandOverRefused, "it is not deleted, because %d of its entries are no longer in the stream; raise spec.maxBytes or find out "+
-			"who removes entries, or use Retain", stored.Verified.Removed)
+		return refuse(v1alpha1.ReasonInvalidEntries, "afterMigration: %s is not carried out while values are left that are not entries: "+
+			"%d, among them %s; mend or remove them", after, stored.Invalid, strings.Join(stored.InvalidKeys, ", "))
+	}
+	if why := s.missing(stored); remove && why != "" {
+		return refuse(v1alpha1.ReasonHandOverRefused, "it is not deleted, because %s", why)
 	}
 	return after, nil
 }
+
+// missing says what of a copied bucket the stream does not hold, and what to do about it.
+func (s *scope) missing(stored *migrate.Checkpoint) string {
+	switch {
+	case stored.Expired > 0 && stored.MaxAge > 0 && (s.want.MaxAge == 0 || s.want.MaxAge > stored.MaxAge):
+		return fmt.Sprintf("%d of its entries had outlived the maxAge of %s that was declared when they were looked at, so that "+
+			"nobody but the bucket holds them, and maxAge is longer now; use Retain or Redirect", stored.Expired, stored.MaxAge)
+	case removed(stored):
+		return fmt.Sprintf("%d of its entries are no longer in the stream; raise spec.maxBytes or find out who removes entries, "+
+			"or use Retain", stored.Verified.Removed)
+	}
+	return ""
+}
+
+// removed says whether the last verification found entries gone from the stream.
+func removed(c *migrate.Checkpoint) bool { return c.Verified != nil && c.Verified.Removed > 0 }
 
 // handOvers remembers the hand-overs that have failed. The zero value is ready for use, and it is safe for concurrent use.
 type handOvers struct {
@@ -187,7 +202,8 @@ func (h *handOvers) failed(id copyID, now time.Time) error {
 	if !found || left <= 0 {
 		return nil
 	}
-	return &failure.Waiting{Reason: v1alpha1.ReasonHandingOver, After: left, Err: fmt.Errorf("bucket %s: %w; it is tried again", id.bucket, last.err)}
+	return &failure.Waiting{Reason: v1alpha1.ReasonHandingOver, After: left, Err: fmt.Errorf(
+		"bucket %s: %w; it is tried again", id.bucket, last.err)}
 }
 
 // handOver returns what is to be done with the bucket once it has been copied. What it finds in the way, the next reconcile
@@ -198,8 +214,7 @@ func (r *Reconciler) handOver(ctx context.Context, s *scope, source v1alpha1.Mig
 	target, obj := s.target(), s.obj.DeepCopy()
 	logger := log.FromContext(ctx).WithValues("bucket", source.Bucket, "stream", target.stream, "afterMigration", kind)
 	return func(ctx context.Context, reached migrate.Checkpoint) (migrate.Checkpoint, error) {
-		removed := reached.Verified != nil && reached.Verified.Removed > 0
-		if !reached.Clean() || removed && kind == v1alpha1.AfterMigrationDelete {
+		if !reached.Clean() || removed(&reached) && kind == v1alpha1.AfterMigrationDelete {
 			return reached, nil
 		}
 		run, reason := r.redirect, v1alpha1.ReasonBucketRedirected
@@ -258,7 +273,8 @@ func (r *Reconciler) deleteBucket(ctx context.Context, target target, job migrat
 	if err := r.handOverOf(target, job.Bucket).Delete(ctx, *verified); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("deleted bucket %s; stream %s holds all its %d entries", job.Bucket, target.stream, verified.Verified.StreamEntries), nil
+	return fmt.Sprintf("deleted bucket %s; stream %s holds all its %d entries",
+		job.Bucket, target.stream, verified.Verified.StreamEntries), nil
 }
 
 // returnBucket gives a bucket its subjects back that neither it nor the stream has.
