@@ -55,7 +55,8 @@ func (b *bench) ready(ctx context.Context, opts options, f *figures) error {
 		cost.AuditStreams, cost.Events = cost.AuditStreams+spent.AuditStreams, cost.Events+spent.Events
 
 		began := time.Now()
-		if _, err := b.JS.CreateStream(ctx, jetstream.StreamConfig{Name: fmt.Sprintf("bare-%d", i), Subjects: []string{fmt.Sprintf("bare.%d.>", i)}}); err != nil {
+		bareStream := jetstream.StreamConfig{Name: fmt.Sprintf("bare-%d", i), Subjects: []string{fmt.Sprintf("bare.%d.>", i)}}
+		if _, err := b.JS.CreateStream(ctx, bareStream); err != nil {
 			return err
 		}
 		bare = append(bare, time.Since(began))

@@ -130,7 +130,8 @@ var _ = Describe("A bucket that two AuditStreams name", func() {
 	refused := func(obj *v1alpha1.AuditStream) {
 		GinkgoHelper()
 		ready := awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonBucketConflict)
-		Expect(ready.Message).To(Equal(fmt.Sprintf("bucket %s is being moved by AuditStream %s/first; take it out of spec.migrateFrom of one of the two", f.bucket, f.namespace)))
+		Expect(ready.Message).To(Equal(fmt.Sprintf(
+			"bucket %s is being moved by AuditStream %s/first; take it out of spec.migrateFrom of one of the two", f.bucket, f.namespace)))
 		awaitCondition(obj, v1alpha1.ConditionMigrated, metav1.ConditionFalse, v1alpha1.ReasonBucketConflict)
 		awaitCondition(obj, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonBucketConflict)
 	}

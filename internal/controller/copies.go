@@ -117,7 +117,9 @@ func (c *copies) Start(ctx context.Context) error {
 // ensure begins a copy where the bucket holds what neither the stored checkpoint nor the last run covers, and returns
 // how far the copy is. It returns the error of a run that has failed, once; the next call begins another.
 func (c *copies) ensure(id copyID, job copyJob, stored migrate.Checkpoint, bucket *jetstream.StreamInfo) (migrate.Checkpoint, error) {
-	params := copyParams{created: job.created, stream: job.Stream, subject: job.Subject, maxAge: job.MaxAge, dryRun: job.DryRun, handOver: job.kind}
+	params := copyParams{
+		created: job.created, stream: job.Stream, subject: job.Subject, maxAge: job.MaxAge, dryRun: job.DryRun, handOver: job.kind,
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	run := c.runs[id]
@@ -142,7 +144,7 @@ func (c *copies) ensure(id copyID, job copyJob, stored migrate.Checkpoint, bucke
 	case params.dryRun:
 		stored = migrate.Checkpoint{}
 	}
-	upToDate := stored.Complete() && stored.Matches(bucket.Created, bucket.State.LastSeq) && stored.LastSequence == bucket.State.LastSeq && !stored.Recount
+	upToDate := stored.Complete() && !stored.Recount && stored.Created.Equal(bucket.Created) && stored.LastSequence == bucket.State.LastSeq
 	if upToDate && job.handOver == nil {
 		return stored, nil
 	}

@@ -116,7 +116,9 @@ func TestWhatCountsWhileARunIsBeingEnded(t *testing.T) {
 			ended := false
 			c := newCopies(nil, time.Now)
 			c.runs[copyID{}] = &copyRun{params: run, running: true, reached: test.reached, cancel: func(error) { ended = true }}
-			job := copyJob{created: now.created, kind: now.handOver, Job: migrate.Job{Stream: now.stream, Subject: now.subject, MaxAge: now.maxAge, DryRun: now.dryRun}}
+			job := copyJob{created: now.created, kind: now.handOver, Job: migrate.Job{
+				Stream: now.stream, Subject: now.subject, MaxAge: now.maxAge, DryRun: now.dryRun,
+			}}
 			got, err := c.ensure(copyID{}, job, test.stored, bucket)
 			g.Expect(err).NotTo(gomega.HaveOccurred())
 			g.Expect(ended).To(gomega.BeTrue())

@@ -221,7 +221,8 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 
 	It("does not redirect a mirror", func() {
 		mirror := f.bucket + "-mirror"
-		_, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: mirror, Mirror: &jetstream.StreamSource{Name: migrate.StreamName(f.bucket)}})
+		origin := &jetstream.StreamSource{Name: migrate.StreamName(f.bucket)}
+		_, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: mirror, Mirror: origin})
 		Expect(err).NotTo(HaveOccurred())
 		put(0, 5)
 		obj := f.auditStream("a", func(obj *v1alpha1.AuditStream) {
@@ -239,7 +240,9 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 		put(0, 5)
 		obj := f.auditStream("a", func(obj *v1alpha1.AuditStream) {
 			for _, bucket := range []string{f.bucket, second} {
-				obj.Spec.MigrateFrom = append(obj.Spec.MigrateFrom, v1alpha1.MigrationSource{Bucket: bucket, AfterMigration: v1alpha1.AfterMigrationRedirect})
+				obj.Spec.MigrateFrom = append(obj.Spec.MigrateFrom, v1alpha1.MigrationSource{
+					Bucket: bucket, AfterMigration: v1alpha1.AfterMigrationRedirect,
+				})
 			}
 		})
 		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)

@@ -32,9 +32,11 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		ready:   gauge("auditstream_ready", "Whether the AuditStream is Ready (1) or not (0)."),
 		entries: gauge("auditstream_stream_entries", "Messages in the stream when the operator last looked."),
 		bytes:   gauge("auditstream_stream_bytes", "Size of the stream's messages in bytes when the operator last looked."),
-		migration: gauge("auditstream_migration_entries", "Entries of a legacy bucket by result: migrated, already_present, expired, invalid or mismatched; "+
-			"done is the sum of these, total all live entries of the bucket, remaining the difference.", "bucket", "result"),
-		seconds: gauge("auditstream_migration_seconds", "Seconds from the start of the first copy of a legacy bucket to its completion, or so far.", "bucket"),
+		migration: gauge("auditstream_migration_entries",
+			"Entries of a legacy bucket by result: migrated, already_present, expired, invalid or mismatched; "+
+				"done is the sum of these, total all live entries of the bucket, remaining the difference.", "bucket", "result"),
+		seconds: gauge("auditstream_migration_seconds",
+			"Seconds from the start of the first copy of a legacy bucket to its completion, or so far.", "bucket"),
 		drift: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "auditstream_drift_healed_total",
 			Help: "Changes of a stream out of band that were put right, by field of the stream's configuration.",

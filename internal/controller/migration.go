@@ -100,7 +100,8 @@ func clockSkew(now, server time.Time, maxAge time.Duration) error {
 		way = "behind"
 	}
 	return &failure.Waiting{Reason: v1alpha1.ReasonClockSkew, After: slowRetry, Err: fmt.Errorf(
-		"the operator's clock is %s %s that of the NATS server, by which maxAge would be misjudged: correct it", skew.Abs().Round(time.Second), way)}
+		"the operator's clock is %s %s that of the NATS server, by which maxAge would be misjudged: correct it",
+		skew.Abs().Round(time.Second), way)}
 }
 
 // ensureFollowed looks at the bucket and has writes to it wake the resource. One that takes none is not followed: what is

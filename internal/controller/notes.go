@@ -49,8 +49,9 @@ func bucketNote(was, is *v1alpha1.BucketMigration) (note, bool) {
 		if is.Mismatched > 0 {
 			n.kind, n.reason = corev1.EventTypeWarning, v1alpha1.ReasonEntryMismatch
 		}
-		n.text = fmt.Sprintf("bucket %s: of %s entries %s were copied, %s were already present, %s had expired, %s are not entries, %s differ from the stream's",
-			is.Bucket, thousands(is.Total), thousands(is.Migrated), thousands(is.AlreadyPresent), thousands(is.Expired), thousands(is.Invalid), thousands(is.Mismatched))
+		n.text = fmt.Sprintf("bucket %s: of %s entries %s were copied, %s were already present, %s had expired, "+
+			"%s are not entries, %s differ from the stream's", is.Bucket, thousands(is.Total), thousands(is.Migrated),
+			thousands(is.AlreadyPresent), thousands(is.Expired), thousands(is.Invalid), thousands(is.Mismatched))
 	case is.Phase != v1alpha1.MigrationCopying:
 		return n, false
 	case !sameTime(was.StartTime, is.StartTime):

@@ -57,7 +57,8 @@ func (b *bucketFact) progressMessage() string {
 	case c.Total == 0:
 		return fmt.Sprintf("bucket %s: entries are being copied, see status.migration", b.bucket)
 	case remaining(c) == 0:
-		return fmt.Sprintf("bucket %s: all %s entries are dealt with; what the stream holds is being compared with them", b.bucket, thousands(c.Total))
+		return fmt.Sprintf("bucket %s: all %s entries are dealt with; what the stream holds is being compared with them",
+			b.bucket, thousands(c.Total))
 	}
 	text := fmt.Sprintf("bucket %s: %s of %s entries copied", b.bucket, thousands(c.Done()), thousands(c.Total))
 	if b.pace.perSecond > 0 {

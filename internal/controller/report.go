@@ -97,11 +97,13 @@ func (r *Reconciler) healedNotes(ctx context.Context, s *scope, before *v1alpha1
 	switch {
 	case s.adopted:
 		logger.Info("Adopted the stream")
-		return []note{{kind: corev1.EventTypeNormal, reason: v1alpha1.ReasonStreamAdopted, text: fmt.Sprintf("took over stream %s and set %s", s.obj.Spec.Stream, what)}}
+		return []note{{kind: corev1.EventTypeNormal, reason: v1alpha1.ReasonStreamAdopted,
+			text: fmt.Sprintf("took over stream %s and set %s", s.obj.Spec.Stream, what)}}
 	case before.Status.ObservedGeneration == s.obj.Generation && s.claimedBefore(before):
 		logger.Info("Healed drift")
 		r.metrics.healed(s.healed)
-		return []note{{kind: corev1.EventTypeWarning, reason: v1alpha1.ReasonDriftHealed, text: fmt.Sprintf("stream %s was changed out of band; put right: %s", s.obj.Spec.Stream, what)}}
+		return []note{{kind: corev1.EventTypeWarning, reason: v1alpha1.ReasonDriftHealed,
+			text: fmt.Sprintf("stream %s was changed out of band; put right: %s", s.obj.Spec.Stream, what)}}
 	default:
 		logger.Info("Updated the stream")
 	}

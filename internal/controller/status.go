@@ -206,7 +206,8 @@ func (b *bucketFact) verdict() verdict {
 		return verdict{metav1.ConditionTrue, v1alpha1.ReasonInvalidEntries, fmt.Sprintf(
 			"bucket %s: every entry is in the stream; %d values are not entries and stay in the bucket (%s)", b.bucket, c.Invalid, strings.Join(c.InvalidKeys, ", "))}
 	default:
-		return verdict{metav1.ConditionTrue, v1alpha1.ReasonMigrationComplete, fmt.Sprintf("bucket %s: every entry is in the stream", b.bucket) + b.retentionNote()}
+		message := fmt.Sprintf("bucket %s: every entry is in the stream", b.bucket) + b.retentionNote()
+		return verdict{metav1.ConditionTrue, v1alpha1.ReasonMigrationComplete, message}
 	}
 }
 

@@ -65,7 +65,8 @@ func Observe(live *jetstream.StreamInfo, bucket, stream string) Observation {
 func unsuitable(cfg *jetstream.StreamConfig) string {
 	switch {
 	case cfg.Mirror != nil:
-		return fmt.Sprintf("stream %s mirrors stream %s: what is put into the bucket is stored there, so name that bucket", cfg.Name, cfg.Mirror.Name)
+		return fmt.Sprintf("stream %s mirrors stream %s: what is put into the bucket is stored there, so name that bucket",
+			cfg.Name, cfg.Mirror.Name)
 	case len(cfg.Sources) > 0:
 		return fmt.Sprintf("stream %s sources from other streams, which would go on filling the bucket: remove its sources first", cfg.Name)
 	case cfg.SubjectTransform != nil:

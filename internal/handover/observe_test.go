@@ -171,7 +171,8 @@ func TestMark(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got note
-	if err := json.Unmarshal(msg.Data, &got); err != nil || got.Bucket != bucketName || got.Stream != streamName || got.Time.IsZero() || got.Note == "" {
+	err = json.Unmarshal(msg.Data, &got)
+	if err != nil || got.Bucket != bucketName || got.Stream != streamName || got.Time.IsZero() || got.Note == "" {
 		t.Errorf("the mark is %s: %v", msg.Data, err)
 	}
 	if msg.Subject != "$AUDIT.REDIRECTED."+bucketName || stream.CachedInfo().Config.Metadata[jsbuilder.MetadataRedirectedTo] != streamName {

@@ -13,7 +13,8 @@ import (
 func fullEntry() auditstore.Entry {
 	return auditstore.Entry{
 		ID: "id-1", Timestamp: time.Date(2026, time.January, 2, 3, 4, 5, 6, time.UTC), User: "alice", Roles: []string{"operator", "admin"},
-		Method: "GET", Path: "/node/1", OperationID: "GET_node", SourceIP: "10.0.0.1", ResponseCode: 200, DurationMs: 17, TraceID: "0af7651916cd43dd8448eb211c80319c",
+		Method: "GET", Path: "/node/1", OperationID: "GET_node", SourceIP: "10.0.0.1", ResponseCode: 200, DurationMs: 17,
+		TraceID: "0af7651916cd43dd8448eb211c80319c",
 	}
 }
 

@@ -84,7 +84,8 @@ func TestVerifyComparesACompleteCopyAgain(t *testing.T) {
 	}
 	second := f.mustRun(first, func(j *Job) { j.Verify, j.UntilCaughtUp = true, true })
 
-	if v := second.Verified; v.BucketEntries != 11 || v.StreamEntries != 11 || v.BucketDigest != v.StreamDigest || v.Removed != 1 || v.LastSequence != 12 {
+	v := second.Verified
+	if v.BucketEntries != 11 || v.StreamEntries != 11 || v.BucketDigest != v.StreamDigest || v.Removed != 1 || v.LastSequence != 12 {
 		t.Errorf("the second verification found %+v, want 11 on either side and 1 removed", v)
 	}
 	if len(f.saved) == 0 || f.saved[len(f.saved)-1].Verified != second.Verified {
@@ -156,7 +157,8 @@ func TestTheShortestMaxAgeIsTakenDown(t *testing.T) {
 	with := func(age time.Duration) func(*Job) { return func(j *Job) { j.MaxAge = age } }
 
 	reached := f.mustRun(Checkpoint{}, with(0))
-	for _, step := range []struct{ declared, want time.Duration }{{0, 0}, {30 * time.Hour, 30 * time.Hour}, {40 * time.Hour, 30 * time.Hour}, {0, 30 * time.Hour}, {20 * time.Hour, 20 * time.Hour}} {
+	const h = time.Hour
+	for _, step := range []struct{ declared, want time.Duration }{{0, 0}, {30 * h, 30 * h}, {40 * h, 30 * h}, {0, 30 * h}, {20 * h, 20 * h}} {
 		if reached = f.mustRun(reached, with(step.declared)); reached.MaxAge != step.want {
 			t.Errorf("after maxAge %s it is %s, want %s", step.declared, reached.MaxAge, step.want)
 		}

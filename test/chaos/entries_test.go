@@ -137,7 +137,8 @@ func difference(live, copied []entry) error {
 		case !bytes.Equal(e.value, original.value):
 			fault = "has other bytes than in the bucket"
 		case e.sequence != original.sequence || !e.stored.Equal(original.stored):
-			fault = fmt.Sprintf("is said to be sequence %d of %s, and is sequence %d of %s", e.sequence, e.stored, original.sequence, original.stored)
+			fault = fmt.Sprintf("is said to be sequence %d of %s, and is sequence %d of %s",
+				e.sequence, e.stored, original.sequence, original.stored)
 		case e.sequence < last.sequence:
 			fault = fmt.Sprintf("of sequence %d follows %s of sequence %d", e.sequence, last.key, last.sequence)
 		}

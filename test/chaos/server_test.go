@@ -149,7 +149,8 @@ var elected = []string{"--leader-elect", "--leader-election-namespace=" + testen
 // startPair starts an operator that leads, and another one that waits for its lease.
 func startPair(ctx context.Context, s *servers) (leader, follower *testenv.Manager) {
 	GinkgoHelper()
-	Expect(client.IgnoreNotFound(env.k8s.DeleteAllOf(ctx, &coordinationv1.Lease{}, client.InNamespace(testenv.OperatorNamespace)))).To(Succeed())
+	leases := client.InNamespace(testenv.OperatorNamespace)
+	Expect(client.IgnoreNotFound(env.k8s.DeleteAllOf(ctx, &coordinationv1.Lease{}, leases))).To(Succeed())
 	leader = startOperator(ctx, s, elected...)
 	Eventually(holder).WithContext(ctx).ShouldNot(BeEmpty())
 	return leader, startOperator(ctx, s, elected...)

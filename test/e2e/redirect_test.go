@@ -48,7 +48,8 @@ var _ = Describe("Redirecting a bucket under 16 writers that nobody redeploys", 
 				AddReportEntry("Redirected", event)
 			}
 		}
-		AddReportEntry("Puts", fmt.Sprintf("%d acknowledged, %d failed, the slowest took %s", writing.acknowledged(), writing.failed.Load(), writing.slowest()))
+		AddReportEntry("Puts", fmt.Sprintf("%d acknowledged, %d failed, the slowest took %s",
+			writing.acknowledged(), writing.failed.Load(), writing.slowest()))
 	}
 
 	It("loses and doubles nothing that was acknowledged, and keeps the bucket readable", func(ctx SpecContext) {

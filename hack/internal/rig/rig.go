@@ -130,7 +130,8 @@ func (r *Rig) Stop() error {
 func (r *Rig) CreateUntil(ctx context.Context, obj *v1alpha1.AuditStream, condition string, timeout time.Duration) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	watch, err := r.K8s.Watch(ctx, &v1alpha1.AuditStreamList{}, client.InNamespace(Namespace), client.MatchingFields{"metadata.name": obj.Name})
+	named := client.MatchingFields{"metadata.name": obj.Name}
+	watch, err := r.K8s.Watch(ctx, &v1alpha1.AuditStreamList{}, client.InNamespace(Namespace), named)
 	if err != nil {
 		return 0, err
 	}
