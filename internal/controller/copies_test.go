@@ -43,7 +43,8 @@ func TestACopyTellsItsPace(t *testing.T) {
 	_, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}})
 	g.Expect(err).NotTo(gomega.HaveOccurred())
 	for i := range 5000 {
-		_, err := js.PublishAsync(fmt.Sprintf("$KV.b.id-%d", i), fmt.Appendf(nil, `{"id":"id-%d"}`, i))
+		value := fmt.Appendf(nil, `{"id":"id-%d"}`, i)
+		_, err := js.PublishAsync(fmt.Sprintf("$KV.b.id-%d", i), value, jetstream.WithStallWait(eventually))
 		g.Expect(err).NotTo(gomega.HaveOccurred())
 	}
 	g.Eventually(js.PublishAsyncComplete()).WithTimeout(eventually).Should(gomega.BeClosed())

@@ -39,7 +39,7 @@ var _ = Describe("Values that are not entries", func() {
 		publisher, err := jetstream.New(js.Conn(), jetstream.WithPublishAsyncMaxPending(256))
 		Expect(err).NotTo(HaveOccurred())
 		store := func(key string, value []byte) {
-			_, err := publisher.PublishAsync("$KV."+bucket+"."+key, value)
+			_, err := publisher.PublishAsync("$KV."+bucket+"."+key, value, jetstream.WithStallWait(eventually))
 			Expect(err).NotTo(HaveOccurred())
 		}
 		values = map[string][]byte{}
