@@ -1,7 +1,8 @@
 // Package auditstore writes and reads an audit trail that is kept in a JetStream stream, one subject an entry. It is the
 // package that workloads import; it needs no Kubernetes.
 //
-// [New] takes a JetStream handle and the name of a stream that exists. The package never creates, changes or deletes a
+// [New] takes a JetStream handle and the name of a stream that exists. [Open] does the same from a service binding, on a
+// connection of its own that it makes again for ever, with rotated credentials. The package never creates, changes or deletes a
 // stream, and leaves nothing behind on the server: no consumer outlives the call that made it.
 //
 // # What is an entry

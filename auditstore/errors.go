@@ -6,7 +6,8 @@ import (
 )
 
 var (
-	// ErrInvalidConfig is returned by New when Config or the JetStream handle cannot be used, whatever the server says.
+	// ErrInvalidConfig is returned by New when Config or the JetStream handle, and by Open when the binding or an option, cannot
+	// be used, whatever the server says.
 	ErrInvalidConfig = errors.New("auditstore: invalid configuration")
 
 	// ErrNotReady is returned when the stream cannot do what was asked now: it does not exist, is not set up for an audit

@@ -151,6 +151,11 @@ func (s *StreamStore) explain(err error) error {
 	if errors.As(err, &api) || errors.Is(err, context.Canceled) {
 		return err
 	}
+	if own, is := s.publisher.(*linkedPublisher); is {
+		if fault := own.link.fault(); fault != nil {
+			return fmt.Errorf("%w (%w)", err, fault)
+		}
+	}
 	if last := s.js.Conn().LastError(); errors.Is(last, nats.ErrPermissionViolation) {
 		return fmt.Errorf("%w (the connection's last error: %w)", err, last)
 	}

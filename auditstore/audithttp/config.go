@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/osapi-io/auditstream-operator/auditstore"
+	"github.com/osapi-io/auditstream-operator/auditstore/internal/clientip"
 )
 
 const (
@@ -131,24 +132,10 @@ func (c Config) check() error {
 	case c.BufferLimit > 0 && c.OnFailure != FailClosed:
 		return invalid("BufferLimit is %d, but only FailClosed holds a response back: set OnFailure, or leave BufferLimit 0", c.BufferLimit)
 	}
-	if err := checkProxies(c.TrustedProxies); err != nil {
-		return err
+	if err := clientip.Check(c.TrustedProxies); err != nil {
+		return invalid("%v", err)
 	}
 	return checkExclude(c.Exclude)
-}
-
-func checkProxies(prefixes []netip.Prefix) error {
-	for i, prefix := range prefixes {
-		switch {
-		case !prefix.IsValid():
-			return invalid("TrustedProxies[%d] is the zero prefix: make it with netip.ParsePrefix", i)
-		case prefix.Addr().Is4In6():
-			return invalid("TrustedProxies[%d] is %v: write the IPv4 network as such, for instance 10.0.0.0/8", i, prefix)
-		case prefix.Bits() == 0:
-			return invalid("TrustedProxies[%d] is %v: every client could choose its address; name the proxies' networks", i, prefix)
-		}
-	}
-	return nil
 }
 
 func checkExclude(paths []string) error {

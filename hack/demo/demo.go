@@ -35,6 +35,7 @@ type demo struct {
 	nats     *testenv.NATSServer
 	js       jetstream.JetStream
 	manager  *testenv.Manager
+	workload *workload
 }
 
 func newDemo(opts options, out io.Writer) *demo {
@@ -62,6 +63,8 @@ func (d *demo) show(ctx context.Context) error {
 		d.awaitReady,
 		d.showEntries,
 		d.compare,
+		d.startService,
+		d.showService,
 		d.stayUp,
 	} {
 		if err := step(ctx); err != nil {
@@ -183,11 +186,14 @@ func (d *demo) cleanUp() error {
 
 // explain is what one needs to understand a failure besides the error.
 func (d *demo) explain() string {
-	if d.manager == nil {
-		return ""
-	}
 	const lines = 30
-	return fmt.Sprintf("\nThe last lines of the operator's log:\n%s\n", testenv.LogTail(d.manager.LogFile, lines))
+	switch {
+	case d.workload != nil:
+		return fmt.Sprintf("\nThe last lines of the service's log:\n%s\n", testenv.LogTail(d.workload.log, lines))
+	case d.manager != nil:
+		return fmt.Sprintf("\nThe last lines of the operator's log:\n%s\n", testenv.LogTail(d.manager.LogFile, lines))
+	}
+	return ""
 }
 
 func (d *demo) kept() string {

@@ -129,7 +129,10 @@ Everything stays up. In another terminal:
   kubectl get events
   curl -s %s | grep ^auditstream
   tail -f %s
+  curl -s -H 'Authorization: Bearer %s' -X PUT -d 'two of them' %s/orders/8
+  curl -s -H 'Authorization: Bearer %s' '%s/audit?limit=3'
 
 Ctrl-C stops everything and leaves nothing behind%s.`,
-		d.cp.Kubeconfig(), d.nats.URL(), path, d.manager.MetricsURL, d.manager.LogFile, d.kept())
+		d.cp.Kubeconfig(), d.nats.URL(), path, d.manager.MetricsURL, d.manager.LogFile,
+		d.workload.clerk, d.workload.url, d.workload.auditor, d.workload.url, d.kept())
 }
