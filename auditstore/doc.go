@@ -22,6 +22,10 @@
 // A message that is not an entry (not a JSON object, or without the id it is stored under) is reported as a [CorruptError].
 // It counts in the total and keeps its place, so that pages neither shift nor stop at it.
 //
+// # Writing
+//
+// [StreamStore.Write] returns once the entry is durable. [NewBuffered] puts a queue, or a spool on disk, before it.
+//
 // # Reading
 //
 //   - [StreamStore.Get] returns one entry.
