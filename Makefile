@@ -90,6 +90,11 @@ bench-migrate: $(CONTROL_PLANE) nats-server $(MANAGER) ## Measure the migration 
 	@go build -o $(LOCALBIN)/bench-migrate ./hack/bench-migrate
 	@exec $(LOCALBIN)/bench-migrate $(ARGS)
 
+.PHONY: bench-store
+bench-store: nats-server ## Measure auditstore beside what it replaces; figures as one line of JSON at the end.
+	@go build -o $(LOCALBIN)/bench-store ./hack/bench-store
+	@exec $(LOCALBIN)/bench-store $(ARGS)
+
 ##@ Development
 
 .PHONY: manifests

@@ -56,26 +56,49 @@ func (s *StreamStore) decode(m *message) (Entry, error) {
 	return entry, nil
 }
 
+// verify is decode without the entry, which costs less.
+func (s *StreamStore) verify(m *message) error {
+	if id, err := s.idOf(m); err == nil {
+		if found, plain := plainID(m.data); plain && string(found) == id {
+			return nil
+		}
+	}
+	_, err := s.decode(m)
+	return err
+}
+
 func (s *StreamStore) parse(m *message) (Entry, error) {
-	if m.unreadable {
-		return Entry{}, errUnreadable
-	}
-	if m.isMarker() {
-		return Entry{}, errMarker
-	}
-	id, under := strings.CutPrefix(m.subject, s.prefix)
-	if !under || !ValidID(id) {
-		return Entry{}, errNotToken
-	}
-	if !bytes.HasPrefix(bytes.TrimLeft(m.data, " \t\r\n"), []byte("{")) {
-		return Entry{}, errNotObject
-	}
-	var entry Entry
-	if err := json.Unmarshal(m.data, &entry); err != nil {
+	id, err := s.idOf(m)
+	if err != nil {
 		return Entry{}, err
+	}
+	entry, plain := plainEntry(m.data)
+	if !plain {
+		if !bytes.HasPrefix(bytes.TrimLeft(m.data, " \t\r\n"), []byte("{")) {
+			return Entry{}, errNotObject
+		}
+		entry = Entry{}
+		if err := json.Unmarshal(m.data, &entry); err != nil {
+			return Entry{}, err
+		}
 	}
 	if entry.ID != id {
 		return Entry{}, fmt.Errorf("the body has the id %.64q", entry.ID)
 	}
 	return entry, nil
+}
+
+// idOf is the id that the message is stored under.
+func (s *StreamStore) idOf(m *message) (string, error) {
+	if m.unreadable {
+		return "", errUnreadable
+	}
+	if m.isMarker() {
+		return "", errMarker
+	}
+	id, under := strings.CutPrefix(m.subject, s.prefix)
+	if !under || !ValidID(id) {
+		return "", errNotToken
+	}
+	return id, nil
 }

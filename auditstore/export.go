@@ -53,7 +53,8 @@ func (s *StreamStore) Export(ctx context.Context, w io.Writer, options ExportOpt
 	if options.Query.Order == 0 {
 		options.Query.Order = AsStored
 	}
-	e := &exporter{store: s, options: options, out: bufio.NewWriterSize(w, exportBuffer)}
+	verbatim := options.Format == JSONLines && options.Query.unconditional()
+	e := &exporter{store: s, options: options, verbatim: verbatim, out: bufio.NewWriterSize(w, exportBuffer)}
 	if err := e.begin(); err != nil {
 		return 0, err
 	}
@@ -73,6 +74,7 @@ func (s *StreamStore) Export(ctx context.Context, w io.Writer, options ExportOpt
 type exporter struct {
 	store       *StreamStore
 	options     ExportOptions
+	verbatim    bool // whether every entry is written as it is stored
 	out         *bufio.Writer
 	table       *csv.Writer
 	line        bytes.Buffer
@@ -100,14 +102,13 @@ func (e *exporter) visit(m *message, done, total int) error {
 	if e.done, e.total = done+1, total; e.options.Progress != nil && e.done%progressEvery == 0 {
 		e.options.Progress(e.done, e.total)
 	}
+	if e.verbatim {
+		return e.copy(m)
+	}
 	entry, err := e.store.decode(m)
 	switch {
 	case err != nil:
-		e.corrupt++
-		if len(e.named) < namedCorrupt {
-			e.named = append(e.named, err)
-		}
-		return e.mark(m.sequence)
+		return e.mark(m, err)
 	case !e.options.Query.matches(&entry):
 		return nil
 	case e.table != nil:
@@ -115,8 +116,20 @@ func (e *exporter) visit(m *message, done, total int) error {
 	default:
 		err = e.writeLine(m.data)
 	}
+	return e.wrote(m, err)
+}
+
+// copy writes every entry as it is stored.
+func (e *exporter) copy(m *message) error {
+	if err := e.store.verify(m); err != nil {
+		return e.mark(m, err)
+	}
+	return e.wrote(m, e.writeLine(m.data))
+}
+
+func (e *exporter) wrote(m *message, err error) error {
 	if err != nil {
-		return fmt.Errorf("writing entry %.64q: %w", entry.ID, err)
+		return fmt.Errorf("writing the entry with sequence %d: %w", m.sequence, err)
 	}
 	e.written++
 	return nil
@@ -124,7 +137,7 @@ func (e *exporter) visit(m *message, done, total int) error {
 
 // writeLine writes the entry's own bytes. They are JSON, which may have line ends only between its tokens.
 func (e *exporter) writeLine(data []byte) error {
-	if bytes.ContainsAny(data, "\r\n") {
+	if bytes.IndexByte(data, '\n') >= 0 || bytes.IndexByte(data, '\r') >= 0 {
 		e.line.Reset()
 		if err := json.Compact(&e.line, data); err != nil {
 			return err
@@ -137,8 +150,13 @@ func (e *exporter) writeLine(data []byte) error {
 	return e.out.WriteByte('\n')
 }
 
-func (e *exporter) mark(sequence uint64) error {
-	number := strconv.FormatUint(sequence, 10)
+// mark writes in place of a message why there is no entry, and keeps the cause.
+func (e *exporter) mark(m *message, cause error) error {
+	e.corrupt++
+	if len(e.named) < namedCorrupt {
+		e.named = append(e.named, cause)
+	}
+	number := strconv.FormatUint(m.sequence, 10)
 	var err error
 	if e.table == nil {
 		_, err = e.out.WriteString(`{"corrupt":{"sequence":` + number + "}}\n")
@@ -148,7 +166,7 @@ func (e *exporter) mark(sequence uint64) error {
 		err = e.table.Write(marked)
 	}
 	if err != nil {
-		return fmt.Errorf("marking the corrupt sequence %d: %w", sequence, err)
+		return fmt.Errorf("marking the corrupt sequence %d: %w", m.sequence, err)
 	}
 	return nil
 }

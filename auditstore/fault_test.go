@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 )
 
 func TestReadsFallBackToTheLeader(t *testing.T) {
@@ -246,19 +245,6 @@ func TestAPageCostsItsEntries(t *testing.T) {
 	page("middle with a later message", 30)
 }
 
-// plainMsg is a message as a consumer delivers it.
-type plainMsg struct {
-	jetstream.Msg
-	sequence uint64
-}
-
-func (m plainMsg) Subject() string      { return testSubject + ".x" }
-func (m plainMsg) Data() []byte         { return nil }
-func (m plainMsg) Headers() nats.Header { return nil }
-func (m plainMsg) Metadata() (*jetstream.MsgMetadata, error) {
-	return &jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Stream: m.sequence}}, nil
-}
-
 func TestWalkFetchesWhatTheConsumerLeftOut(t *testing.T) {
 	s, js, _ := open(t)
 	mustWrite(t, s, "a", "b", "c", "d", "e")
@@ -269,7 +255,7 @@ func TestWalkFetchesWhatTheConsumerLeftOut(t *testing.T) {
 	var seen []uint64
 	w := &walker{store: s, snap: snap, visit: func(m *message) error { seen = append(seen, m.sequence); return nil }}
 	for _, sequence := range []uint64{1, 4, 5, 6} { // 6 is newer than the snapshot
-		if err := w.take(t.Context(), plainMsg{sequence: sequence}); err != nil {
+		if err := w.take(&message{sequence: sequence}); err != nil {
 			t.Fatal(err)
 		}
 	}

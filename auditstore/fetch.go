@@ -51,6 +51,13 @@ func (m *message) isMarker() bool {
 	return m.header.Get(jetstream.MarkerReasonHeader) != ""
 }
 
+// isFirst says whether the message is certainly the first one of its subject: the stream took it because there was none. That
+// is not said of what another stream took and this one has copied, or of what was taken because another subject had none.
+func (m *message) isFirst() bool {
+	return m.header.Get(jetstream.ExpectedLastSubjSeqHeader) == "0" && m.header.Get(jetstream.ExpectedLastSubjSeqSubjHeader) == "" &&
+		m.header.Get("Nats-Stream-Source") == ""
+}
+
 // nanoseconds is UnixNano, which is undefined before 1678 and after 2261.
 func nanoseconds(t time.Time) int64 {
 	switch year := t.Year(); {
@@ -62,22 +69,29 @@ func nanoseconds(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// query asks for one message: the one at Sequence or, with a Subject, the first one of it from Sequence on.
+// query asks for one message: the one at Sequence, with a Subject the first one of it from Sequence on, or the last one of
+// LastOf.
 type query struct {
-	Sequence uint64 `json:"seq"`
+	Sequence uint64 `json:"seq,omitempty"`
 	Subject  string `json:"next_by_subj,omitempty"`
+	LastOf   string `json:"last_by_subj,omitempty"`
 }
 
-func (q query) payload() []byte {
-	if q.Subject == "" {
-		return append(strconv.AppendUint([]byte(`{"seq":`), q.Sequence, 10), '}')
+func (q query) payload() []byte { return q.appendTo(nil) }
+
+func (q query) appendTo(b []byte) []byte {
+	if q.Subject == "" && q.LastOf == "" {
+		return append(strconv.AppendUint(append(b, `{"seq":`...), q.Sequence, 10), '}')
 	}
 	data, _ := json.Marshal(q) // a number and a string always have a JSON form
-	return data
+	return append(b, data...)
 }
 
 func (q query) answeredBy(m *message) bool {
-	if q.Subject != "" {
+	switch {
+	case q.LastOf != "":
+		return m.subject == q.LastOf
+	case q.Subject != "":
 		return m.subject == q.Subject && m.sequence >= q.Sequence
 	}
 	return m.sequence == q.Sequence
@@ -125,10 +139,12 @@ func (s *StreamStore) unanswered(ctx context.Context, queries []query, open []in
 
 // round asks any replica for everything that is open, and then the leader for what no replica had. It returns what is left.
 func (s *StreamStore) round(ctx context.Context, queries []query, found []*message, open []int) ([]int, error) {
-	settled := make(map[int]bool, len(open))
+	settled := make([]bool, len(queries))
+	messages := make([]message, len(open)) // at once: one by one they cost more than what is read into them
 	err := s.pipeline(ctx, s.api+"DIRECT.GET."+s.name, queries, open, func(i int, msg *nats.Msg) {
-		if m := directMessage(msg); m != nil && queries[i].answeredBy(m) {
+		if m := &messages[0]; readDirect(m, msg) && queries[i].answeredBy(m) {
 			found[i], settled[i] = m, true
+			messages = messages[1:]
 		}
 	})
 	open = without(open, settled)
@@ -150,7 +166,7 @@ func (s *StreamStore) round(ctx context.Context, queries []query, found []*messa
 	return without(open, settled), cause
 }
 
-func without(open []int, settled map[int]bool) []int {
+func without(open []int, settled []bool) []int {
 	var left []int
 	for _, i := range open {
 		if !settled[i] {
@@ -173,10 +189,11 @@ func (s *StreamStore) pipeline(ctx context.Context, subject string, queries []qu
 	defer func() { _ = sub.Unsubscribe() }()
 	timer := time.NewTimer(s.limits.try)
 	defer timer.Stop()
+	var payload []byte
 	for sent, got := 0, 0; got < len(open); {
 		for ; sent < len(open) && sent-got < s.limits.window; sent++ {
-			reply := inbox + "." + strconv.Itoa(open[sent])
-			if err := nc.PublishRequest(subject, reply, queries[open[sent]].payload()); err != nil {
+			payload = queries[open[sent]].appendTo(payload[:0])
+			if err := nc.PublishRequest(subject, inbox+"."+strconv.Itoa(open[sent]), payload); err != nil {
 				return err
 			}
 		}
@@ -202,10 +219,11 @@ func (s *StreamStore) askReplica(ctx context.Context, q query) (*message, error)
 	if err != nil {
 		return nil, err
 	}
-	if m := directMessage(msg); m != nil && q.answeredBy(m) {
-		return m, nil
+	m := &message{}
+	if !readDirect(m, msg) || !q.answeredBy(m) {
+		return nil, nil
 	}
-	return nil, nil
+	return m, nil
 }
 
 // askLeader makes one try at the stream's leader. No message and no error mean that the leader says there is none.
@@ -217,19 +235,20 @@ func (s *StreamStore) askLeader(ctx context.Context, q query) (*message, error) 
 	return leaderMessage(msg)
 }
 
-// directMessage reads the answer to a direct get; nil is a status in place of a message. The server adds its own headers after
-// those of the writer, so the last value is the server's.
-func directMessage(msg *nats.Msg) *message {
+// readDirect reads the answer to a direct get, and says whether it is a message: a status may come in its place. The server adds
+// its own headers after those of the writer, so the last value is the server's.
+func readDirect(m *message, msg *nats.Msg) bool {
 	sequence, err := strconv.ParseUint(lastValue(msg.Header, jetstream.SequenceHeader), 10, 64)
 	if err != nil {
-		return nil
+		return false
 	}
 	stored, err := time.Parse(time.RFC3339Nano, lastValue(msg.Header, jetstream.TimeStampHeaer))
 	if err != nil {
-		return nil
+		return false
 	}
 	subject := lastValue(msg.Header, jetstream.SubjectHeader)
-	return &message{subject: subject, sequence: sequence, stored: stored, header: msg.Header, data: msg.Data}
+	*m = message{subject: subject, sequence: sequence, stored: stored, header: msg.Header, data: msg.Data}
+	return true
 }
 
 func lastValue(header nats.Header, key string) string {

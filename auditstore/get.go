@@ -39,6 +39,11 @@ func (s *StreamStore) Get(ctx context.Context, id string) (*Entry, error) {
 // firstEntry returns the subject's first message that is not a marker, its first marker where it holds nothing else, and nil
 // where it holds nothing.
 func firstEntry(subject string, ask func(query) (*message, error)) (*message, error) {
+	// A server finds the last message at once, and the first one perhaps only after reading a part of the stream from its disk.
+	// Nearly always it is the same one.
+	if last, err := ask(query{LastOf: subject}); err != nil || last == nil || last.isFirst() {
+		return last, err
+	}
 	var marker *message
 	for q := (query{Sequence: 1, Subject: subject}); ; {
 		m, err := ask(q)

@@ -63,6 +63,12 @@ func (q *Query) since() int64 {
 	return nanoseconds(q.From.Add(-earliness))
 }
 
+// unconditional says whether every entry matches.
+func (q *Query) unconditional() bool {
+	return q.From.IsZero() && q.To.IsZero() && q.User == "" && q.Method == "" && q.TraceID == "" && q.PathPrefix == "" &&
+		q.ResponseCode == 0 && q.Match == nil
+}
+
 func (q *Query) matches(e *Entry) bool {
 	return (q.From.IsZero() || !e.Timestamp.Before(q.From)) && (q.To.IsZero() || e.Timestamp.Before(q.To)) &&
 		(q.User == "" || e.User == q.User) && (q.Method == "" || e.Method == q.Method) &&

@@ -355,9 +355,48 @@ func TestExportReportsItsWriter(t *testing.T) {
 	fill(t, js, 10_000)
 	for _, format := range []Format{JSONLines, CSV} {
 		for _, room := range []int{0, 100_000} {
-			if _, err := s.Export(t.Context(), &brokenWriter{left: room}, ExportOptions{Format: format}); !errors.Is(err, context.DeadlineExceeded) {
+			_, err := s.Export(t.Context(), &brokenWriter{left: room}, ExportOptions{Format: format})
+			if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrIncomplete) {
 				t.Errorf("format %d with room for %d bytes: %v", format, room, err)
 			}
+		}
+	}
+}
+
+// TestExportCountsWhatItHasWritten also where it fails.
+func TestExportCountsWhatItHasWritten(t *testing.T) {
+	s, js, srv := open(t)
+	s.limits.request, s.limits.try = 500*time.Millisecond, 100*time.Millisecond
+	fill(t, js, 30_000)
+	var out bytes.Buffer
+	n, err := s.Export(t.Context(), &out, ExportOptions{Progress: func(done, _ int) {
+		if done == progressEvery {
+			srv.Stop()
+		}
+	}})
+	wantIs(t, err, ErrIncomplete)
+	if lines := bytes.Count(out.Bytes(), []byte("\n")); lines != n || n < progressEvery || n == 30_000 {
+		t.Errorf("%d entries are said to be written, %d are", n, lines)
+	}
+}
+
+// TestScanShowsNothingNewer than its call.
+func TestScanShowsNothingNewer(t *testing.T) {
+	for order := NewestFirst; order <= AsStored; order++ {
+		s, js, _ := open(t)
+		fill(t, js, 2000)
+		publish(t, js, "old", body("old", "ada"), time.Now().Add(-time.Hour)) // so that an order by time is kept
+		n := 0
+		for _, err := range s.Query(t.Context(), Query{Order: order}) {
+			if n++; err != nil {
+				t.Fatal(err)
+			}
+			if n == 1 {
+				mustWrite(t, s, "new")
+			}
+		}
+		if n != 2001 {
+			t.Errorf("order %d yields %d entries, want the 2001 that there were", order, n)
 		}
 	}
 }

@@ -125,7 +125,7 @@ func (t *tail) follow(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errInterrupted, err)
 	}
-	defer s.remove(ctx, consumer)
+	defer func() { s.remove(ctx, nameOf(consumer)) }()
 	readAhead := max(walkBytes, 2*int(s.js.Conn().MaxPayload()))
 	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(walkMessages, readAhead), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
@@ -181,7 +181,7 @@ func (t *tail) take(ctx context.Context, msg jetstream.Msg) error {
 // isEntry says whether the message is what counts under its id. One that was stored on the condition that its subject holds
 // nothing is; others have to be asked about.
 func (t *tail) isEntry(ctx context.Context, m *message) (bool, error) {
-	if m.header.Get(jetstream.ExpectedLastSubjSeqHeader) == "0" && !m.isMarker() {
+	if m.isFirst() && !m.isMarker() {
 		return true, nil
 	}
 	first, err := firstEntry(m.subject, func(q query) (*message, error) { return t.store.ask(ctx, q) })

@@ -15,11 +15,13 @@ const (
 	// idle is how long a walk waits for the next message before it asks whether there is one.
 	idle = 250 * time.Millisecond
 
-	// heartbeat is how often the server says that it has nothing to deliver; two that are missing have the consumer replaced.
+	// heartbeat is how often the server tells a tail that it has nothing to deliver; two that are missing have the consumer
+	// replaced. A walk, which knows that there is something, replaces it after silence.
 	heartbeat = time.Second
+	silence   = 2 * heartbeat
 
-	// walkMessages and walkBytes bound what a walk reads ahead.
-	walkMessages = 10_000
+	// walkMessages and walkBytes bound what is read ahead.
+	walkMessages = 4096
 	walkBytes    = 8 << 20
 
 	// orphaned is when the server removes the consumer of a walk whose process has died.
@@ -116,7 +118,7 @@ func bySequence(sequences []uint64) []query {
 	return queries
 }
 
-// walker reads with an ordered consumer and keeps account of what the snapshot has and the consumer did not bring.
+// walker reads through a consumer and keeps account of what the snapshot has and the consumer did not bring.
 type walker struct {
 	store   *StreamStore
 	snap    snapshot
@@ -125,51 +127,73 @@ type walker struct {
 	missed  []uint64
 	visit   func(*message) error
 	enough  bool // whether visit has ended it
-	// consumer is the name of the one that is read.
-	consumer string
+	// quiet is how long no message has come.
+	quiet time.Duration
 }
 
+// consume reads through one consumer, and through the next one where that breaks.
 func (w *walker) consume(ctx context.Context, headersOnly bool) error {
-	s := w.store
-	setup, cancel := within(ctx, s.limits.request)
-	defer cancel()
-	consumer, err := s.js.OrderedConsumer(setup, s.name, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: w.snap.at(w.rank),
-		HeadersOnly: headersOnly, InactiveThreshold: orphaned,
-	})
-	if err != nil {
-		return s.readError(err)
+	for first := true; ; first = false {
+		if !first {
+			// The stream may have been made again, too.
+			now, err := w.store.observe(ctx)
+			if err == nil {
+				err = w.snap.same(now)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		before := w.rank
+		err := w.follow(ctx, headersOnly)
+		if !errors.Is(err, errBroken) || w.enough {
+			return err
+		}
+		if w.rank == before {
+			w.quiet += lastPause
+		}
+		switch {
+		case w.quiet >= w.store.limits.request:
+			return w.store.readError(fmt.Errorf("%w: no message came for %s: %w", errStalled, w.quiet, err))
+		case !pause(ctx, lastPause):
+			return w.store.readError(ctx.Err())
+		}
 	}
-	defer s.remove(ctx, consumer)
-	w.consumer = nameOf(consumer)
-	// A limit below the largest message would end the read at it.
-	readAhead := max(walkBytes, 2*int(s.js.Conn().MaxPayload()))
-	// A request for messages that was lost, as may happen to the first one in a cluster, shows by a missing heartbeat.
-	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(walkMessages, readAhead), jetstream.PullHeartbeat(heartbeat))
-	if err != nil {
-		return s.readError(err)
+}
+
+// follow reads through one consumer. It ends with errBroken where another one may go on.
+func (w *walker) follow(ctx context.Context, headersOnly bool) error {
+	p, err := w.store.pull(ctx, w.snap.at(w.rank), headersOnly)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		return err
+	case err != nil:
+		return fmt.Errorf("%w: %w", errStalled, err)
 	}
-	defer messages.Stop()
-	// Next makes its consumer anew for as long as it takes and looks at no context: stopping it from outside ends that.
-	defer context.AfterFunc(ctx, messages.Stop)()
-	stalled := time.AfterFunc(s.limits.request, messages.Stop)
-	defer stalled.Stop()
+	defer p.close(ctx)
+	silent := time.Duration(0)
+	var m message
 	for w.rank < w.snap.count() {
-		msg, err := messages.Next(jetstream.NextMaxWait(idle))
-		if errors.Is(err, nats.ErrTimeout) {
+		err := p.read(ctx, &m)
+		switch {
+		case err == nil:
+			w.quiet, silent = 0, 0
+			if err := w.take(&m); err != nil {
+				return err
+			}
+		case errors.Is(err, nats.ErrTimeout):
+			w.quiet, silent = w.quiet+idle, silent+idle
 			if done, err := w.nothingLeft(ctx); done || err != nil {
 				return err
 			}
-			continue
-		}
-		if err != nil {
-			return w.broken(ctx, err)
-		}
-		stalled.Stop() // a visit may take its time
-		if err := w.take(ctx, msg); err != nil {
+			if silent >= silence || w.quiet >= w.store.limits.request {
+				return fmt.Errorf("%w: it brings nothing", errBroken)
+			}
+		case errors.Is(err, errBroken):
 			return err
+		default:
+			return w.store.readError(err)
 		}
-		stalled.Reset(s.limits.request)
 	}
 	return nil
 }
@@ -187,35 +211,9 @@ func (w *walker) makeUp(ctx context.Context) error {
 	return w.store.visitEach(ctx, left, w.show)
 }
 
-func (w *walker) broken(ctx context.Context, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		err = ctx.Err()
-	case errors.Is(err, jetstream.ErrMsgIteratorClosed):
-		err = fmt.Errorf("%w: no message came for %s: %w", errStalled, w.store.limits.request, err)
-	}
-	return w.store.readError(err)
-}
-
 // take visits the message and notes those that should have come before it.
-func (w *walker) take(ctx context.Context, msg jetstream.Msg) error {
-	meta, err := msg.Metadata()
-	if err != nil {
-		return fmt.Errorf("reading the place of a message: %w", err)
-	}
-	if meta.Consumer != w.consumer {
-		// The consumer was made anew, perhaps on a stream that was, too.
-		now, err := w.store.observe(ctx)
-		if err == nil {
-			err = w.snap.same(now)
-		}
-		if err != nil {
-			return err
-		}
-		w.consumer = meta.Consumer
-	}
-	sequence := meta.Sequence.Stream
-	for w.rank < w.snap.count() && w.snap.at(w.rank) < sequence {
+func (w *walker) take(m *message) error {
+	for w.rank < w.snap.count() && w.snap.at(w.rank) < m.sequence {
 		w.missed = append(w.missed, w.snap.at(w.rank))
 		w.rank++
 	}
@@ -223,7 +221,7 @@ func (w *walker) take(ctx context.Context, msg jetstream.Msg) error {
 		return nil // newer than the snapshot
 	}
 	w.rank++
-	return w.show(&message{subject: msg.Subject(), sequence: sequence, stored: meta.Timestamp, header: msg.Headers(), data: msg.Data()})
+	return w.show(m)
 }
 
 // nothingLeft asks whether the messages that are still due have been removed.
@@ -241,10 +239,8 @@ func (w *walker) nothingLeft(ctx context.Context) (bool, error) {
 }
 
 // remove deletes the consumer also when the context has ended. Should that fail, the server does it after orphaned.
-func (s *StreamStore) remove(ctx context.Context, consumer jetstream.Consumer) {
+func (s *StreamStore) remove(ctx context.Context, consumer string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.limits.try)
 	defer cancel()
-	if info := consumer.CachedInfo(); info != nil {
-		_ = s.js.DeleteConsumer(ctx, s.name, info.Name)
-	}
+	_ = s.js.DeleteConsumer(ctx, s.name, consumer)
 }
