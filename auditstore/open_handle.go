@@ -64,6 +64,11 @@ func (h *linkedHandle) PublishMsg(ctx context.Context, msg *nats.Msg, opts ...je
 	return h.link.now().js.PublishMsg(ctx, msg, opts...)
 }
 
+// CreateConsumer makes the consumer on the connection of the moment.
+func (h *linkedHandle) CreateConsumer(ctx context.Context, stream string, cfg jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+	return h.link.now().js.CreateConsumer(ctx, stream, cfg)
+}
+
 // OrderedConsumer makes the consumer on the connection of the moment.
 func (h *linkedHandle) OrderedConsumer(ctx context.Context, stream string, cfg jetstream.OrderedConsumerConfig) (jetstream.Consumer, error) {
 	return h.link.now().js.OrderedConsumer(ctx, stream, cfg)

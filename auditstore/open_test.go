@@ -9,6 +9,7 @@ import (
 	"net"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -592,6 +593,10 @@ func TestLegacyDefect_TheConnectionClosesForEver(t *testing.T) {
 		go running.Start()
 		defer running.Shutdown()
 		mustWrite(t, client.StreamStore, "a")
+		buffered, err := NewBuffered(client, BufferedConfig{})
+		if err != nil {
+			t.Fatal(err)
+		}
 		lower := srv.opts.Clone()
 		lower.MaxPayload = 600
 		if err := running.ReloadOptions(lower); err != nil { // which clients are not told
@@ -601,5 +606,17 @@ func TestLegacyDefect_TheConnectionClosesForEver(t *testing.T) {
 		large.Path = strings.Repeat("x", 1000)
 		wantIs(t, client.Write(t.Context(), large), ErrTooLarge)
 		mustWrite(t, client.StreamStore, "b")
+		if err := errors.Join(buffered.Write(t.Context(), named("c")), buffered.Close(t.Context())); err != nil {
+			t.Errorf("writing without waiting: %v", err)
+		}
+		client.limits.probe = 0 // so that a consumer reads
+		var read seen
+		for entry, err := range client.Query(t.Context(), Query{Order: AsStored}) {
+			read.add(t, entry, err)
+		}
+		if !slices.Equal(read, []string{"a", "b", "c"}) {
+			t.Errorf("read %v", read)
+		}
+		tailFrom(t, client.StreamStore, position{kind: tailCursor, created: client.stream.CachedInfo().Created}.cursor()).want("a b c")
 	})
 }
