@@ -333,3 +333,64 @@ func TestBufferedStartsWhileNATSIsAway(t *testing.T) {
 	mustClose(t, b)
 	wantStored(t, s, ids)
 }
+
+// TestBufferedFollowsTheConnectionOfOpen: a connection that was closed for good is replaced, and the window moves to the new one.
+func TestBufferedFollowsTheConnectionOfOpen(t *testing.T) {
+	srv := runControlled(t, nil)
+	client, _ := openDir(t, srv.binding(t, nil))
+	if !client.direct() {
+		t.Error("a store that Open made is not written to directly")
+	}
+	b := newBuffered(t, client, BufferedConfig{OnError: func(_ Entry, err error) { t.Errorf("OnError got %v", err) }})
+	ids := numbered("e", 3000)
+	for i, part := range slices.Collect(slices.Chunk(ids, 1000)) {
+		take(t, b, part[:500]...)
+		if i < 2 {
+			client.Conn().Close()
+		}
+		take(t, b, part[500:]...)
+		awaitWritten(t, b, int64(i+1)*1000)
+	}
+	mustClose(t, b)
+	got := inStream(t, client.StreamStore)
+	if slices.Sort(got); !slices.Equal(got, ids) {
+		t.Errorf("%d of %d entries are stored", len(got), len(ids))
+	}
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	late := newBuffered(t, client, BufferedConfig{})
+	take(t, late, "late")
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	wantIs(t, late.Close(ctx), ErrNotForwarded)
+}
+
+// TestBufferedLeavesNothingToTheClient: what the client keeps for later while it is not connected would be sent behind what had
+// been lost, and once for every try.
+func TestBufferedLeavesNothingToTheClient(t *testing.T) {
+	s, js, srv := open(t)
+	b := newBuffered(t, s, BufferedConfig{})
+	take(t, b, "a")
+	awaitWritten(t, b, 1)
+	srv.Stop()
+	eventually(t, "the connection to be lost", func() error {
+		if js.Conn().IsConnected() {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	take(t, b, "b", "c", "d")
+	eventually(t, "the reason", func() error {
+		if err := b.Stats().LastError; !errors.Is(err, ErrNotReady) {
+			return fmt.Errorf("it is %w", err)
+		}
+		return nil
+	})
+	if n, err := js.Conn().Buffered(); err != nil || n > 0 {
+		t.Errorf("the client keeps %d bytes, %v", n, err)
+	}
+	srv.Restart()
+	mustClose(t, b)
+	wantStored(t, s, strings.Fields("a b c d"))
+}

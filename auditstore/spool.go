@@ -50,7 +50,7 @@ type spool struct {
 // segment is one file. Its size is what is known to be on disk.
 type segment struct {
 	path        string
-	first, last uint64
+	first, last uint64 // last is 0 where nothing in it can be read
 	size        int64
 	sealed      bool // nothing more is appended
 	read        bool // the reader has come to its end

@@ -62,7 +62,7 @@ func (sp *spool) open() (err error) {
 		}
 	}
 	sp.last = max(sp.last, sp.settled)
-	sp.next = sp.last + 1
+	sp.next = max(sp.next, sp.last) + 1
 	return nil
 }
 
@@ -82,8 +82,7 @@ func (sp *spool) openSegment(path string, newest bool) error {
 		return err
 	}
 	seg := &segment{path: path, first: first, sealed: true, size: int64(len(data))}
-	// A segment takes its number even where nothing in it can be read.
-	seg.last = first
+	sp.next = first // it takes this number also where nothing in it can be read
 	for at := 0; at < len(data); {
 		rec, n, err := parseRecord(data[at:])
 		if errors.Is(err, errCutShort) && newest {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 )
@@ -111,9 +112,9 @@ func (sp *spool) yield(ctx context.Context, seg *segment, at int64, data []byte)
 }
 
 // setAside keeps what is no record in a file of its own, because the segment will go. It returns the report of it, or nil when the
-// context ends. The name says where it was, so that what is found again after a crash is kept once.
+// context ends. The name says what it was and where, so that what is found again after a crash is kept once.
 func (sp *spool) setAside(ctx context.Context, seg *segment, at int64, data []byte, cause error) error {
-	path := filepath.Join(sp.dir, fmt.Sprintf("corrupt-%020d-%d.bin", seg.first, at))
+	path := filepath.Join(sp.dir, fmt.Sprintf("corrupt-%020d-%d-%08x.bin", seg.first, at, crc32.Checksum(data, castagnoli)))
 	for {
 		err := writeSynced(path, data)
 		if err == nil {

@@ -181,14 +181,19 @@ func TestSpoolCorruptMiddleIsReportedAndKept(t *testing.T) {
 			dir := t.TempDir()
 			overwrite(t, filepath.Join(dir, filepath.Base(path)), test.data)
 			for _, damaged := range []bool{true, false} {
+				// Also where nothing new follows that would settle the segment.
+				more := strings.Fields("new")
+				if strings.HasPrefix(name, "last") {
+					more = nil
+				}
 				store, reports := &heldStore{}, []error(nil)
 				cfg := spoolConfig(dir)
 				cfg.OnError = func(e Entry, err error) { reports = append(reports, err) }
 				b := newBuffered(t, store, cfg)
-				take(t, b, "new")
+				take(t, b, more...)
 				mustClose(t, b)
 				if !damaged {
-					if got := store.ids(); got != "new" || len(reports) > 0 {
+					if got := store.ids(); got != strings.Join(more, " ") || len(reports) > 0 {
 						t.Errorf("the next time it forwards %q, and reports %v", got, reports)
 					}
 					return
@@ -197,8 +202,9 @@ func TestSpoolCorruptMiddleIsReportedAndKept(t *testing.T) {
 				if name == "bytes gone" { // the record behind may be damaged as well
 					got = strings.Replace(got, "a c", "a", 1)
 				}
-				if got != test.want+" new" || len(reports) == 0 || b.Stats().Corrupt != int64(len(reports)) {
-					t.Errorf("forwarded %q, want %q; reports %v; stats %+v", got, test.want+" new", reports, b.Stats())
+				test.want = strings.Join(append([]string{test.want}, more...), " ")
+				if got != test.want || len(reports) == 0 || b.Stats().Corrupt != int64(len(reports)) {
+					t.Errorf("forwarded %q, want %q; reports %v; stats %+v", got, test.want, reports, b.Stats())
 				}
 				wantIs(t, errors.Join(reports...), ErrSpoolCorrupt)
 				kept, data := files(t, dir, "corrupt-*")[0], []byte(nil)
