@@ -94,11 +94,12 @@ func (r *report) printGoals(w io.Writer) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, g := range goals {
 		f, measured := r.found[g.name]
+		if !measured {
+			fmt.Fprintf(t, "  not measured\t%s\t\tgoal %.3g\t\n", g.what, g.goal)
+			continue
+		}
 		verdict := "met"
-		switch {
-		case !measured:
-			verdict = "not measured"
-		case f.value > g.goal != g.more:
+		if f.value > g.goal != g.more {
 			verdict = "missed"
 		}
 		fmt.Fprintf(t, "  %s\t%s\t%.5g\tgoal %.3g\t%s\n", verdict, g.what, f.value, g.goal, f.where)
