@@ -129,7 +129,7 @@ func TestBufferedLostMessageIsNoticedWhileOthersPass(t *testing.T) {
 	mustClose(t, b)
 }
 
-// TestBufferedSurvivesRestarts: one connection to one server keeps even the order.
+// TestBufferedSurvivesRestarts loses and doubles nothing. What was under way when the connection was lost may be out of order.
 func TestBufferedSurvivesRestarts(t *testing.T) {
 	for _, policy := range []Policy{Block, Spool} {
 		t.Run(policy.String(), func(t *testing.T) {
@@ -154,7 +154,10 @@ func TestBufferedSurvivesRestarts(t *testing.T) {
 			}
 			wg.Wait()
 			mustClose(t, b)
-			wantStored(t, s, ids)
+			got := inStream(t, s)
+			if slices.Sort(got); !slices.Equal(got, ids) {
+				t.Errorf("the stream holds %d entries, want the %d that were taken", len(got), len(ids))
+			}
 			if stats := b.Stats(); stats.Written != int64(len(ids)) || stats.Refused != 0 {
 				t.Errorf("Stats are %+v", stats)
 			}

@@ -421,6 +421,35 @@ func TestBufferedClose(t *testing.T) {
 	})
 }
 
+// lingering is a Writer that takes a while to end with its context.
+type lingering struct{ begun, ended atomic.Bool }
+
+func (l *lingering) Write(ctx context.Context, _ Entry) error {
+	l.begun.Store(true)
+	<-ctx.Done()
+	pause(context.Background(), 100*time.Millisecond)
+	l.ended.Store(true)
+	return ctx.Err()
+}
+
+func TestBufferedCloseWaitsForTheStore(t *testing.T) {
+	store := &lingering{}
+	b := newBuffered(t, store, BufferedConfig{})
+	take(t, b, "a")
+	eventually(t, "the store to be asked", func() error {
+		if !store.begun.Load() {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	wantIs(t, b.Close(ctx), ErrNotForwarded)
+	if !store.ended.Load() {
+		t.Error("Close returned while the store was still writing")
+	}
+}
+
 // TestBufferedCloseAgainstWriters proves that a Write that returned nil is either stored or counted by Close.
 func TestBufferedCloseAgainstWriters(t *testing.T) {
 	for range 20 {

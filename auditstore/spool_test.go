@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"path/filepath"
 	"slices"
@@ -233,8 +234,46 @@ func TestSpoolTakesNoRecordFromAnEntry(t *testing.T) {
 	segment[0] ^= 1
 	dir := t.TempDir()
 	overwrite(t, filepath.Join(dir, "00000000000000000001.seg"), segment)
-	if got, reports := forwarded(t, dir); got != "" || len(reports) == 0 {
+	b := newBuffered(t, &heldStore{}, spoolConfig(dir))
+	mustClose(t, b)
+	if stats := b.Stats(); stats.Written != 0 || stats.Corrupt == 0 {
+		t.Errorf("Stats are %+v", stats)
+	}
+}
+
+// TestSpoolWithNothingReadable: a segment of which nothing can be read is reported once, goes, and is in nobody's way until then.
+func TestSpoolWithNothingReadable(t *testing.T) {
+	dir := t.TempDir()
+	spooled(t, dir, "a")
+	path, segment := onlyFile(t, dir, "*.seg")
+	segment[recordHeader+3] ^= 1
+	overwrite(t, path, segment)
+	blocked := filepath.Join(dir, fmt.Sprintf("corrupt-%020d-0-%08x.bin", 1, crc32.Checksum(segment, castagnoli)))
+	if err := os.Mkdir(blocked, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	b := newBuffered(t, &heldStore{}, spoolConfig(dir))
+	eventually(t, "the reason", func() error {
+		if err := b.Stats().LastError; !errors.Is(err, ErrSpoolFailed) {
+			return fmt.Errorf("it is %w", err)
+		}
+		return nil
+	})
+	take(t, b, "b")
+	abort(t, b)
+	if err := os.Remove(blocked); err != nil {
+		t.Fatal(err)
+	}
+	if got, reports := forwarded(t, dir); got != "b" || len(reports) != 1 {
 		t.Errorf("forwarded %q, %v", got, reports)
+	}
+
+	alone := t.TempDir()
+	overwrite(t, filepath.Join(alone, filepath.Base(path)), segment)
+	for _, want := range []int{1, 0} {
+		if got, reports := forwarded(t, alone); got != "" || len(reports) != want || len(files(t, alone, "*.seg")) > 0 {
+			t.Errorf("forwarded %q, %v, and left %v", got, reports, files(t, alone, "*.seg"))
+		}
 	}
 }
 
@@ -366,24 +405,33 @@ func TestSpoolReturnsOnceItIsSynced(t *testing.T) {
 func TestSpoolOnADiskThatFails(t *testing.T) {
 	dir := t.TempDir()
 	store := &heldStore{}
+	release := store.hold()
 	b := newBuffered(t, store, spoolConfig(dir))
 	sp := b.room.(*spool)
 	take(t, b, "a")
 	var broken error
 	sp.sync = func(f *os.File) error { return errors.Join(broken, f.Sync()) }
-	for range 2 {
+	for _, id := range []string{"b", "c"} {
 		broken = errors.New("input/output error")
 		wantIs(t, b.Write(t.Context(), named("lost")), ErrSpoolFailed, broken)
 		broken = nil
-		take(t, b, "b")
+		take(t, b, id)
 	}
-	mustClose(t, b)
-	if got := store.ids(); got != "a b b" {
-		t.Errorf("forwarded %q", got)
+	onDisk := int64(0)
+	for _, path := range files(t, dir, "*.seg") {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		onDisk += info.Size()
 	}
-	wantStats(t, b, BufferedStats{Accepted: 3, Written: 3})
-	if got, reports := forwarded(t, dir); got != "" || len(reports) > 0 {
-		t.Errorf("forwarded %q later, %v", got, reports)
+	if stats := b.Stats(); stats.Accepted != 3 || stats.SpoolBytes != onDisk {
+		t.Errorf("%d bytes are on disk, the stats are %+v", onDisk, stats)
+	}
+	abort(t, b)
+	release()
+	if got, reports := forwarded(t, dir, "d"); got != "a b c d" || len(reports) > 0 {
+		t.Errorf("forwarded %q, %v", got, reports)
 	}
 }
 
