@@ -44,10 +44,10 @@ func TestReadsOutliveLostAnswers(t *testing.T) {
 	s, _, srv := open(t)
 	mustWrite(t, s, "a", "b", "c")
 	g := newGateway(t, srv)
-	s = openOn(t, g.js)
-	s.limits.try = 100 * time.Millisecond
 	var n atomic.Int64
 	g.set(func(string, *nats.Msg) bool { return n.Add(1)%3 != 0 }) // two of three requests are lost
+	s = openOn(t, g.js)
+	s.limits.try = 100 * time.Millisecond
 	if entry, err := s.Get(t.Context(), "b"); err != nil || entry.ID != "b" {
 		t.Errorf("Get gave %+v, %v", entry, err)
 	}

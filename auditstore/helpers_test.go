@@ -40,12 +40,26 @@ func open(t *testing.T, change ...func(*jetstream.StreamConfig)) (*StreamStore, 
 }
 
 // create makes the stream, also where one of its name was deleted just before: the server still clears its files for a moment
-// and fails with 10049.
+// and fails with 10049. It waits until the stream answers, which in a new cluster may be a while later.
 func create(t *testing.T, js jetstream.JetStream, cfg jetstream.StreamConfig) {
 	t.Helper()
 	eventually(t, "the stream to be made", func() error {
 		_, err := js.CreateStream(t.Context(), cfg)
 		return err
+	})
+	if cfg.NoAck {
+		return
+	}
+	subject := strings.NewReplacer("*", "probe", ">", "probe").Replace(cfg.Subjects[0])
+	eventually(t, "the stream to answer", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := js.Publish(ctx, subject, nil, jetstream.WithExpectStream("another"))
+		var refused *jetstream.APIError
+		if errors.As(err, &refused) && refused.ErrorCode == codeOtherStream {
+			return nil
+		}
+		return fmt.Errorf("a message for another stream was not refused: %w", err)
 	})
 }
 

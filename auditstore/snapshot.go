@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -53,24 +55,46 @@ func firstOf(state jetstream.StreamState) uint64 {
 	return state.FirstSeq
 }
 
-// info asks in short tries, because a stream without a leader answers nothing for a moment.
-func (s *StreamStore) info(ctx context.Context, opts ...jetstream.StreamInfoOpt) (*jetstream.StreamInfo, error) {
-	ctx, cancel := within(ctx, s.limits.request)
-	defer cancel()
+func (s *StreamStore) info(ctx context.Context, opts ...jetstream.StreamInfoOpt) (info *jetstream.StreamInfo, err error) {
 	// The list of deleted sequences of a large stream may take longer than a try: it has the whole time.
 	wait := s.limits.try
 	if len(opts) > 0 {
 		wait = s.limits.request
 	}
+	err = s.inTries(ctx, wait, func(ctx context.Context) error {
+		info, err = s.stream.Info(ctx, opts...)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("asking for the state of stream %q: %w", s.name, s.readError(err))
+	}
+	return info, nil
+}
+
+// inTries asks for as long as a read may take, each time for a while only, because a stream without a leader answers nothing for
+// a moment.
+func (s *StreamStore) inTries(ctx context.Context, wait time.Duration, request func(context.Context) error) error {
+	ctx, cancel := within(ctx, s.limits.request)
+	defer cancel()
 	for {
 		try, cancelTry := context.WithTimeout(ctx, wait)
-		info, err := s.stream.Info(try, opts...)
+		err := request(try)
 		cancelTry()
-		if err == nil {
-			return info, nil
-		}
-		if errors.Is(err, jetstream.ErrStreamNotFound) || !pause(ctx, lastPause/2) {
-			return nil, fmt.Errorf("asking for the state of stream %q: %w", s.name, s.readError(err))
+		if err == nil || lasting(err) || !pause(ctx, lastPause/2) {
+			return err
 		}
 	}
+}
+
+// lasting says whether another try would meet the same.
+func lasting(err error) bool {
+	for _, sentinel := range []error{
+		jetstream.ErrStreamNotFound, jetstream.ErrJetStreamNotEnabled, jetstream.ErrJetStreamNotEnabledForAccount,
+		jetstream.ErrInvalidStreamName, nats.ErrConnectionClosed,
+	} {
+		if errors.Is(err, sentinel) {
+			return true
+		}
+	}
+	return false
 }

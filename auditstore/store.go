@@ -95,10 +95,11 @@ func New(ctx context.Context, js jetstream.JetStream, cfg Config) (*StreamStore,
 	if s.publisher == nil {
 		s.publisher = js
 	}
-	ctx, cancel := within(ctx, RequestTimeout)
-	defer cancel()
-	var err error
-	if s.stream, err = js.Stream(ctx, cfg.Stream); err != nil {
+	err := s.inTries(ctx, s.limits.try, func(ctx context.Context) (err error) {
+		s.stream, err = js.Stream(ctx, cfg.Stream)
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("opening stream %q: %w", cfg.Stream, s.readError(err))
 	}
 	if err := checkStream(s.stream.CachedInfo().Config, cfg.Subject); err != nil {
