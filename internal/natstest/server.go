@@ -2,7 +2,6 @@ package natstest
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"testing"
 	"time"
@@ -10,6 +9,8 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/osapi-io/auditstream-operator/internal/freeport"
 )
 
 const startTimeout = 20 * time.Second
@@ -41,10 +42,10 @@ func Run(tb testing.TB, options ...Option) *Server {
 func RunCluster(tb testing.TB, options ...Option) []*Server {
 	tb.Helper()
 	const size = 3
-	ports := freePorts(tb, size)
-	routes := make([]*url.URL, size)
-	for i, port := range ports {
-		routes[i] = &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", port)}
+	ports, routes := make([]int, size), make([]*url.URL, size)
+	for i := range routes {
+		ports[i] = freePort(tb)
+		routes[i] = &url.URL{Scheme: "nats", Host: fmt.Sprintf("127.0.0.1:%d", ports[i])}
 	}
 	servers := make([]*Server, size)
 	for i := range servers {
@@ -144,7 +145,7 @@ func baseOptions(tb testing.TB) *server.Options {
 	tb.Helper()
 	return &server.Options{
 		Host:      "127.0.0.1",
-		Port:      freePorts(tb, 1)[0],
+		Port:      freePort(tb),
 		JetStream: true,
 		StoreDir:  tb.TempDir(),
 		NoSigs:    true,
@@ -152,18 +153,13 @@ func baseOptions(tb testing.TB) *server.Options {
 	}
 }
 
-func freePorts(tb testing.TB, n int) []int {
+func freePort(tb testing.TB) int {
 	tb.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatalf("looking for a free port: %v", err)
-		}
-		defer func() { _ = l.Close() }()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+	port, err := freeport.Next()
+	if err != nil {
+		tb.Fatal(err)
 	}
-	return ports
+	return port
 }
 
 func await(tb testing.TB, what string, done func() bool) {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/osapi-io/auditstream-operator/internal/freeport"
 )
 
 // ManagerOptions says how to start the operator.
@@ -47,11 +49,11 @@ func StartManager(ctx context.Context, opts ManagerOptions) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking for the operator: %w", err)
 	}
-	health, err := freePort()
+	health, err := freeport.Next()
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := freePort()
+	metrics, err := freeport.Next()
 	if err != nil {
 		return nil, err
 	}

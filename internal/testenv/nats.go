@@ -10,6 +10,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/osapi-io/auditstream-operator/internal/freeport"
 )
 
 // NATSOptions says what to start.
@@ -71,7 +73,7 @@ func StartNATSCluster(ctx context.Context, dir string, n int) (servers NATSServe
 	}()
 	routes := make([]int, n)
 	for i := range routes {
-		if routes[i], err = freePort(); err != nil {
+		if routes[i], err = freeport.Next(); err != nil {
 			return nil, err
 		}
 	}
@@ -127,7 +129,7 @@ func newNATSServer(opts NATSOptions) (*NATSServer, error) {
 		opts.Name = "nats"
 	}
 	if opts.Port == 0 {
-		if opts.Port, err = freePort(); err != nil {
+		if opts.Port, err = freeport.Next(); err != nil {
 			return nil, err
 		}
 	}
@@ -235,3 +237,5 @@ func (s *NATSServer) Stop() error {
 	}
 	return errors.Join(errs...)
 }
+
+func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }

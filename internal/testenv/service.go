@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/osapi-io/auditstream-operator/internal/freeport"
 )
 
 // ServiceOptions says what to start.
@@ -28,7 +30,7 @@ type Service struct {
 
 // StartService returns once /readyz answers.
 func StartService(ctx context.Context, opts ServiceOptions) (*Service, error) {
-	port, err := freePort()
+	port, err := freeport.Next()
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,6 @@
-package testenv
+// Package freeport finds ports for the servers of tests, benches and the demo. It is for them only, and nothing that ships
+// imports it.
+package freeport
 
 import (
 	"errors"
@@ -21,8 +23,9 @@ var drawn = struct {
 	ports map[int]bool
 }{ports: map[int]bool{}}
 
-// freePort returns a port on 127.0.0.1 on which nobody listens and that this program has not been given before.
-func freePort() (int, error) {
+// Next returns a port on 127.0.0.1 on which nobody listens and that this program has not been given before. It is safe for
+// concurrent use.
+func Next() (int, error) {
 	drawn.Lock()
 	defer drawn.Unlock()
 	for range 1000 {
@@ -37,11 +40,9 @@ func freePort() (int, error) {
 }
 
 func isFree(port int) bool {
-	listener, err := net.Listen("tcp", address(port))
+	listener, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 	if err != nil {
 		return false
 	}
 	return listener.Close() == nil
 }
-
-func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
