@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -44,8 +45,8 @@ func TestReadsOutliveLostAnswers(t *testing.T) {
 	s, _, srv := open(t)
 	mustWrite(t, s, "a", "b", "c")
 	g := newGateway(t, srv)
-	var n atomic.Int64
-	g.set(func(string, *nats.Msg) bool { return n.Add(1)%3 != 0 }) // two of three requests are lost
+	random := rand.New(rand.NewPCG(1, 2))
+	g.set(func(string, *nats.Msg) bool { return random.IntN(3) != 0 }) // two of three requests are lost
 	s = openOn(t, g.js)
 	s.limits.try = 100 * time.Millisecond
 	if entry, err := s.Get(t.Context(), "b"); err != nil || entry.ID != "b" {

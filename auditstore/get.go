@@ -64,12 +64,15 @@ func firstEntry(subject string, ask func(query) (*message, error)) (*message, er
 }
 
 // ask returns the message, and nil where the stream's leader says there is none. Any replica may answer that it has it; only
-// the leader, that nobody has.
+// the leader, that nobody has, once it knows all that this store has seen.
 func (s *StreamStore) ask(ctx context.Context, q query) (*message, error) {
 	for {
 		m, err := s.try(ctx, q, s.askReplica)
 		if m != nil {
 			return m, nil
+		}
+		if _, err := s.info(ctx); err != nil {
+			return nil, err
 		}
 		m, leaderErr := s.try(ctx, q, s.askLeader)
 		if leaderErr == nil {

@@ -16,7 +16,6 @@ type later struct {
 	suspects map[string][]uint64
 	// markers are those of the messages above that are key-value deletion markers.
 	markers map[uint64]bool
-	failed  int
 }
 
 func newLater() later {
@@ -54,9 +53,6 @@ func (l *later) mark(m *message) {
 	}
 }
 
-// laterTries is how often the suspects are asked about before everything is looked at again.
-const laterTries = 3
-
 // hidden returns the sequences that are not entries because another message of their id is: the first one that is no marker, or
 // the first one where all are. The stream's count of subjects proves that none is missing.
 func (l *later) hidden(ctx context.Context, s *StreamStore, snap snapshot) (map[uint64]bool, error) {
@@ -67,10 +63,8 @@ func (l *later) hidden(ctx context.Context, s *StreamStore, snap snapshot) (map[
 		}
 	}
 	if l.surplus() != snap.surplus() {
-		l.failed++
 		return nil, errMoved
 	}
-	l.failed = 0
 	clear(l.suspects)
 	hidden := map[uint64]bool{}
 	for _, sequences := range l.sequences {

@@ -81,18 +81,24 @@ func (s *StreamStore) steadyPage(ctx context.Context, limit uint64, from place) 
 // nobody can read it, and it stays. One that is gone leaves the page, where those below it are not to move up: below a cursor,
 // and where retention has removed the oldest.
 func (s *StreamStore) settle(ctx context.Context, p *page, from place) error {
-	missing := func(place slot) bool { return place.message == nil }
-	if !slices.ContainsFunc(p.slots, missing) {
+	var missing []uint64
+	for _, place := range p.slots {
+		if place.message == nil {
+			missing = append(missing, place.sequence)
+		}
+	}
+	if len(missing) == 0 {
 		return nil
 	}
-	now, err := s.observe(ctx)
+	late := make([]*message, len(missing))
+	now, err := s.again(ctx, missing, late)
 	if err != nil {
 		return err
 	}
-	gone := func(place slot) bool { return missing(place) && !now.has(place.sequence) }
+	gone := func(place slot) bool { return place.message == nil && !now.has(place.sequence) }
 	first := slices.IndexFunc(p.slots, gone)
 	switch {
-	case !now.created.Equal(p.snap.created):
+	case !now.created.Equal(p.snap.created), slices.ContainsFunc(late, func(m *message) bool { return m != nil }):
 		return errMoved
 	case first < 0:
 		return nil

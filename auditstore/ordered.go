@@ -3,6 +3,7 @@ package auditstore
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"time"
@@ -39,7 +40,11 @@ type known struct {
 	hidden  map[uint64]bool // those; never changed, only replaced
 	pruned  holes           // what all was last compared with
 	later   later
+	failed  int // how often in succession it was not what the stream counts
 }
+
+// keepTries is how often what is known may differ from what the stream counts before everything is looked at again.
+const keepTries = 3
 
 func newOrdered() ordered { return ordered{turn: make(chan struct{}, 1)} }
 
@@ -111,9 +116,6 @@ func (o *ordered) acquire(ctx context.Context, s *StreamStore, snap snapshot) er
 		return s.readError(ctx.Err())
 	}
 	err := o.refresh(ctx, s, snap)
-	if err == nil && o.kept && uint64(len(o.shown)) != snap.entries {
-		err = errMoved
-	}
 	if err != nil {
 		o.release()
 	}
@@ -210,13 +212,16 @@ func (o *ordered) keep(fresh []ref, snap snapshot) {
 // hideLater makes shown from all.
 func (o *ordered) hideLater(ctx context.Context, s *StreamStore, snap snapshot) error {
 	hidden, err := o.later.hidden(ctx, s, snap)
+	if err == nil && uint64(len(o.all)) != snap.count() {
+		err = errMoved
+	}
 	if err != nil {
-		if o.later.failed >= laterTries {
+		if o.failed++; o.failed >= keepTries && errors.Is(err, errMoved) {
 			o.reset(o.created)
 		}
 		return err
 	}
-	o.hidden = hidden
+	o.failed, o.hidden = 0, hidden
 	if len(hidden) == 0 {
 		o.shown = o.all
 		return nil

@@ -107,20 +107,25 @@ func (m *model) mark(id string) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	raw, err := m.stream.GetMsg(m.t.Context(), ack.Sequence)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	m.live = append(m.live, stored{id: id, sequence: ack.Sequence, at: raw.Time, corrupt: true, marker: true})
+	m.live = append(m.live, stored{id: id, sequence: ack.Sequence, at: m.storedAt(ack.Sequence), corrupt: true, marker: true})
+}
+
+// storedAt asks until the replica that answers has the message.
+func (m *model) storedAt(sequence uint64) (at time.Time) {
+	m.t.Helper()
+	eventually(m.t, "a replica that has the message", func() error {
+		raw, err := m.stream.GetMsg(m.t.Context(), sequence)
+		if err == nil {
+			at = raw.Time
+		}
+		return err
+	})
+	return at
 }
 
 func (m *model) put(id string, data []byte, corrupt bool, source ...time.Time) {
 	sequence := publish(m.t, m.js, id, data, source...)
-	raw, err := m.stream.GetMsg(m.t.Context(), sequence)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	at := raw.Time
+	at := m.storedAt(sequence)
 	if len(source) > 0 {
 		at = source[0]
 	}

@@ -61,14 +61,65 @@ func (s *StreamStore) info(ctx context.Context, opts ...jetstream.StreamInfoOpt)
 	if len(opts) > 0 {
 		wait = s.limits.request
 	}
-	err = s.inTries(ctx, wait, func(ctx context.Context) error {
-		info, err = s.stream.Info(ctx, opts...)
-		return err
+	err = s.inTries(ctx, wait, func(ctx context.Context) (err error) {
+		seen := s.end()
+		if info, err = s.stream.Info(ctx, opts...); err != nil {
+			return err
+		}
+		return s.reaches(seen, info)
 	})
+	if errors.Is(err, errBehind) {
+		s.begin(info)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("asking for the state of stream %q: %w", s.name, s.readError(err))
 	}
 	return info, nil
+}
+
+// mark is the end of the stream as far as this store has seen it.
+type mark struct {
+	created time.Time
+	last    uint64
+}
+
+// errBehind is a stream that ends before where it ended.
+var errBehind = errors.New("its last sequence went back")
+
+// reaches fails where the stream ends before what was seen in it, or acknowledged by it, before it was asked. For a moment that is
+// so when a replica has been elected that still applies what it has, or when its predecessor has not heard of it.
+func (s *StreamStore) reaches(seen mark, info *jetstream.StreamInfo) error {
+	if seen.created.Equal(info.Created) && info.State.LastSeq < seen.last {
+		return fmt.Errorf("%w from %d to %d: its leader is behind, or it has lost messages", errBehind, seen.last, info.State.LastSeq)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen.created.Equal(info.Created) {
+		s.seen.last = max(s.seen.last, info.State.LastSeq)
+	} else {
+		s.seen = mark{created: info.Created, last: info.State.LastSeq}
+	}
+	return nil
+}
+
+func (s *StreamStore) end() mark {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.seen
+}
+
+// begin takes the end of the stream as it is: it is new to the store, or it was said once that an end is lost.
+func (s *StreamStore) begin(info *jetstream.StreamInfo) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = mark{created: info.Created, last: info.State.LastSeq}
+}
+
+// acknowledged notes what the stream has stored.
+func (s *StreamStore) acknowledged(sequence uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen.last = max(s.seen.last, sequence)
 }
 
 // inTries asks for as long as a read may take, each time for a while only, because a stream without a leader answers nothing for

@@ -58,7 +58,8 @@ type StreamStore struct {
 	api       string // the prefix of JetStream API subjects, with its last dot
 
 	limits  limits
-	mu      sync.Mutex // guards holes and native
+	mu      sync.Mutex // guards the three below
+	seen    mark
 	holes   holes
 	native  span
 	ordered ordered
@@ -105,6 +106,7 @@ func New(ctx context.Context, js jetstream.JetStream, cfg Config) (*StreamStore,
 	if err := checkStream(s.stream.CachedInfo().Config, cfg.Subject); err != nil {
 		return nil, err
 	}
+	s.begin(s.stream.CachedInfo())
 	return s, nil
 }
 

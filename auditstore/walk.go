@@ -89,7 +89,7 @@ func (s *StreamStore) visitEach(ctx context.Context, sequences []uint64, visit f
 	}
 	var now snapshot
 	if slices.Contains(messages, nil) {
-		if now, err = s.observe(ctx); err != nil {
+		if now, err = s.again(ctx, sequences, messages); err != nil {
 			return fmt.Errorf("%w: %w", ErrIncomplete, err)
 		}
 	}
@@ -108,6 +108,36 @@ func (s *StreamStore) visitEach(ctx context.Context, sequences []uint64, visit f
 		}
 	}
 	return nil
+}
+
+// again asks once more for what was not found though the stream counts it: a leader that is behind knows less than the stream.
+// What is still not found then, and in the state that it returns, nobody can read.
+func (s *StreamStore) again(ctx context.Context, sequences []uint64, messages []*message) (snapshot, error) {
+	now, err := s.observe(ctx)
+	if err != nil {
+		return now, err
+	}
+	var places []int
+	var counted []uint64
+	for i, m := range messages {
+		if m == nil && now.has(sequences[i]) {
+			places, counted = append(places, i), append(counted, sequences[i])
+		}
+	}
+	if len(counted) == 0 {
+		return now, nil
+	}
+	found, err := s.fetch(ctx, bySequence(counted))
+	if err != nil {
+		return now, err
+	}
+	for i, m := range found {
+		messages[places[i]] = m
+	}
+	if !slices.Contains(found, nil) {
+		return now, nil
+	}
+	return s.observe(ctx)
 }
 
 func bySequence(sequences []uint64) []query {

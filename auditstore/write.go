@@ -119,7 +119,10 @@ func (s *StreamStore) publish(ctx context.Context, subject string, data []byte) 
 	// Sequence 0 as the last one of the subject: the stream takes the message only where it has none under the id.
 	msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
 	msg.Header.Set(jetstream.ExpectedStreamHeader, s.name)
-	_, err := s.publisher.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
+	ack, err := s.publisher.PublishMsg(ctx, msg, jetstream.WithRetryAttempts(0))
+	if err == nil && ack != nil {
+		s.acknowledged(ack.Sequence)
+	}
 	return classifyPublish(err)
 }
 
