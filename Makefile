@@ -276,3 +276,6 @@ $(MANAGER): FORCE
 
 .PHONY: FORCE
 FORCE:
+
+# Targets of one subject each.
+include $(wildcard hack/make/*.mk)
