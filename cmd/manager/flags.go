@@ -27,6 +27,7 @@ type options struct {
 	enableHTTP2             bool
 	leaderElect             bool
 	leaderElectionNamespace string
+	namespaces              string
 	maxConcurrentReconciles int
 	resyncInterval          time.Duration
 	nats                    jsclient.Config
@@ -41,6 +42,7 @@ func (o *options) register(fs *flag.FlagSet) {
 	fs.BoolVar(&o.enableHTTP2, "enable-http2", false, "Offer HTTP/2 on the metrics endpoint.")
 	fs.BoolVar(&o.leaderElect, "leader-elect", false, "Have one of several operators lead and the others wait.")
 	fs.StringVar(&o.leaderElectionNamespace, "leader-election-namespace", "", "Namespace of the leader election lease; empty is the operator's own.")
+	fs.StringVar(&o.namespaces, "namespaces", "", "Namespaces whose AuditStreams are reconciled, separated by commas; empty is all of them.")
 	fs.IntVar(&o.maxConcurrentReconciles, "max-concurrent-reconciles", defaultWorkers, "How many AuditStreams are reconciled at once.")
 	fs.DurationVar(&o.resyncInterval, "resync-interval", defaultResyncInterval, "How often all streams are looked at without an event, at least 10s.")
 
@@ -70,5 +72,5 @@ func (o *options) validate() error {
 	if o.resyncInterval < minResyncInterval {
 		errs = append(errs, fmt.Errorf("--resync-interval is %s: give at least %s", o.resyncInterval, minResyncInterval))
 	}
-	return errors.Join(append(errs, o.nats.Validate())...)
+	return errors.Join(append(errs, o.validateNamespaces(), o.nats.Validate())...)
 }

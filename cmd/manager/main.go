@@ -61,6 +61,7 @@ func run(ctx context.Context, opts *options) error {
 		Scheme:                              newScheme(),
 		Metrics:                             metricsOptions(opts),
 		HealthProbeBindAddress:              opts.probeAddr,
+		Cache:                               opts.cacheOptions(),
 		LeaderElection:                      opts.leaderElect,
 		LeaderElectionReleaseOnCancel:       true,
 		LeaderElectionResourceLockInterface: lock,
