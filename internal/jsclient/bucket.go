@@ -14,6 +14,10 @@ import (
 // bucketInterval is the least time between two events of a bucket.
 const bucketInterval = 100 * time.Millisecond
 
+// echoes are when an event is delivered again after the last write. A subscriber is told of a put when the server takes it, and
+// the stream may store it later: who looks at once may be too early, and would not be told again.
+var echoes = []time.Duration{bucketInterval, time.Second, 5 * time.Second}
+
 var bucketRe = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 
 // buckets are the followed buckets of a client.
@@ -38,8 +42,8 @@ type follow struct {
 }
 
 // FollowBucket delivers a BucketWritten event for the bucket's backing stream KV_<bucket> when a key is written: at
-// once for the first write, then at most one in 100 ms, the last write never without an event after it. Several
-// followers of a bucket share one subscription; each calls stop when it is done, more than once does no harm.
+// once for the first write, every 100 ms while they go on, and 100 ms, 1 s and 5 s after the last one, by when the stream has
+// stored it. Several followers of a bucket share one subscription; each calls stop when it is done, more than once does no harm.
 //
 // It succeeds while NATS is down and while the bucket does not exist, and fails with a *failure.Waiting of reason
 // PermissionDenied when NATS is known to forbid the subscription. Writes during an outage have no event of their own,
@@ -159,7 +163,7 @@ func (b *buckets) acquire(bucket string) *follow {
 	f, ok := b.byName[bucket]
 	if !ok {
 		event := Event{Kind: BucketWritten, Stream: "KV_" + bucket}
-		f = &follow{name: bucket, throttle: &throttle{interval: bucketInterval, fire: func() { b.client.events.push(event) }}}
+		f = &follow{name: bucket, throttle: &throttle{echoes: echoes, fire: func() { b.client.events.push(event) }}}
 		if b.byName == nil {
 			b.byName = map[string]*follow{}
 		}
@@ -221,14 +225,16 @@ func (b *buckets) resubscribe() {
 	}
 }
 
-// throttle calls fire at once for a hit, and for all hits within interval of that once more at its end.
+// throttle calls fire at once for a hit, for all hits within the first of echoes of that once more at its end, and at each of
+// echoes after the last hit.
 type throttle struct {
-	interval time.Duration
-	fire     func()
+	echoes []time.Duration
+	fire   func()
 
 	mu      sync.Mutex
 	timer   *time.Timer
-	pending bool
+	pending bool // whether there was a hit since the last call of fire
+	step    int  // how many of echoes are done
 	stopped bool
 }
 
@@ -237,24 +243,39 @@ func (t *throttle) hit() {
 	defer t.mu.Unlock()
 	switch {
 	case t.stopped:
-	case t.timer != nil:
+	case t.timer != nil && t.step == 0:
 		t.pending = true
+	case t.timer != nil && t.timer.Stop():
+		t.begin()
+	case t.timer != nil:
+		t.pending = true // it has run out, and expire waits for the lock
 	default:
-		t.timer = time.AfterFunc(t.interval, t.expire)
-		t.fire()
+		t.begin()
 	}
+}
+
+// begin fires for a hit.
+func (t *throttle) begin() {
+	t.pending, t.step = false, 0
+	t.timer = time.AfterFunc(t.echoes[0], t.expire)
+	t.fire()
 }
 
 func (t *throttle) expire() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.stopped || !t.pending {
-		t.timer = nil
-		return
+	switch {
+	case t.stopped:
+	case t.pending:
+		t.begin()
+	default:
+		t.fire()
+		if t.step++; t.step == len(t.echoes) {
+			t.timer, t.step = nil, 0
+			return
+		}
+		t.timer = time.AfterFunc(t.echoes[t.step]-t.echoes[t.step-1], t.expire)
 	}
-	t.pending = false
-	t.timer.Reset(t.interval)
-	t.fire()
 }
 
 func (t *throttle) stop() {

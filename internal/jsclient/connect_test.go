@@ -97,7 +97,7 @@ func TestServerDownAndBack(t *testing.T) {
 	if err := srv.Connect().Publish("$KV.legacy.key", nil); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the bucket's event", func() bool { return b.count(Event{BucketWritten, "KV_legacy"}) == 1 })
+	eventually(t, "the bucket's event", func() bool { return b.count(Event{BucketWritten, "KV_legacy"}) >= 1 })
 	if b.count(Event{StreamCreated, "LATER"}) != 0 {
 		t.Error("a request of the outage was sent after it")
 	}
@@ -135,7 +135,7 @@ func TestAConnectionThatWasClosedForGoodIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "events", func() bool {
-		return b.count(Event{StreamCreated, "AUDIT"}) == 1 && b.count(Event{BucketWritten, "KV_legacy"}) == 1
+		return b.count(Event{StreamCreated, "AUDIT"}) == 1 && b.count(Event{BucketWritten, "KV_legacy"}) >= 1
 	})
 	if _, err := c.Stream(background(t), "AUDIT"); err != nil {
 		t.Fatal(err)

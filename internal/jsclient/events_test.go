@@ -142,7 +142,7 @@ func TestThrottle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fired []time.Duration
 		start := time.Now()
-		th := &throttle{interval: 100 * time.Millisecond}
+		th := &throttle{echoes: echoes}
 		th.fire = func() { fired = append(fired, time.Since(start)) }
 		hitAt := func(offsets ...int) {
 			for _, ms := range offsets {
@@ -151,10 +151,12 @@ func TestThrottle(t *testing.T) {
 			}
 		}
 		hitAt(0, 10, 20, 95, 150, 500, 601)
-		time.Sleep(time.Second)
+		time.Sleep(10 * time.Second)
+		hitAt(20_000)
 		th.stop()
 		th.hit()
-		want := []time.Duration{0, 100, 200, 500, 601}
+		time.Sleep(10 * time.Second)
+		want := []time.Duration{0, 100, 200, 300, 500, 600, 601, 701, 1601, 5601, 20_000}
 		for i := range want {
 			want[i] *= time.Millisecond
 		}
