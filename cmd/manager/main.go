@@ -34,6 +34,7 @@ const leaseName = "auditstream-operator.audit.osapi.io"
 func main() {
 	var opts options
 	opts.register(flag.CommandLine)
+	registerVersion(flag.CommandLine)
 	zapOpts := zap.Options{}
 	zapOpts.BindFlags(flag.CommandLine)
 	flag.Parse()
