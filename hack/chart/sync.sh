@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Writes what the chart and dist/install.yaml have from config/, so that it is maintained in one place.
+#
+#   hack/chart/sync.sh <directory>           writes below it: the repository's own for make chart, another one to compare
+#   hack/chart/sync.sh --check               fails where what is in the repository is stale
+set -euo pipefail
+cd -- "$(dirname -- "${BASH_SOURCE[0]}")/../.."
+export LC_ALL=C
+
+readonly chart=charts/auditstream-operator
+readonly kustomize=${KUSTOMIZE:-bin/kustomize}
+
+chart_value() { # <key>: what Chart.yaml says
+  awk -v key="$1:" '$1 == key { print $2; exit }' "$chart/Chart.yaml"
+}
+
+image() {
+  local repository
+  repository=$(awk '$1 == "repository:" { print $2; exit }' "$chart/values.yaml")
+  echo "$repository:$(chart_value appVersion)"
+}
+
+copy() { # <directory in files> <file>...
+  local to=$files/$1
+  shift
+  rm -rf "$to"
+  if (($# == 0)); then return; fi
+  mkdir -p "$to"
+  cp -- "$@" "$to"
+}
+
+write() { # <directory>
+  local root=$1 files=$1/$chart/files
+  shopt -s nullglob
+  copy crds config/crd/bases/*.yaml
+  copy rbac config/rbac/*role.yaml config/components/namespaced/cluster_identity_role.yaml
+  # The alerts and the dashboards, as soon as there are some.
+  mapfile -t alerts < <(grep -ls '^kind: PrometheusRule$' config/prometheus/*.yaml)
+  copy prometheus "${alerts[@]}"
+  copy grafana config/grafana/*.json
+
+  mkdir -p "$root/dist"
+  "$kustomize" build config/default | sed "s|image: controller:latest\$|image: $(image)|" >"$root/dist/install.yaml.tmp"
+  mv -- "$root/dist/install.yaml.tmp" "$root/dist/install.yaml"
+}
+
+check() {
+  local path stale=0
+  work=$(mktemp -d)
+  trap 'rm -rf "$work"' EXIT
+  write "$work"
+  for path in "$chart/files" dist/install.yaml; do
+    if ! diff -ruN "$path" "$work/$path" >"$work/diff"; then
+      head -n 40 "$work/diff"
+      echo "$path is not what config/ says: run make chart, and add it to the commit." >&2
+      stale=1
+    fi
+  done
+  return "$stale"
+}
+
+case ${1:-} in
+  --check) check ;;
+  "") sed -n '2,6p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  *) write "$(cd -- "$1" && pwd)" ;;
+esac
