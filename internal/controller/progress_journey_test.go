@@ -11,7 +11,6 @@ import (
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -94,7 +93,7 @@ func newRehearsal(buckets int) *rehearsal {
 // operator is one that has just been started.
 func (r *rehearsal) operator() *Reconciler {
 	GinkgoHelper()
-	metrics, err := newMetrics(prometheus.NewRegistry())
+	metrics, err := newMetrics(prometheus.NewRegistry(), func() time.Time { return r.clock })
 	Expect(err).NotTo(HaveOccurred())
 	return &Reconciler{
 		Client: countingClient{k8s, r}, Recorder: countingRecorder{reconciler.Recorder, &r.told},
@@ -251,10 +250,11 @@ var _ = Describe("The progress of a copy", func() {
 		Expect(r.stored(bucket)["Copied50Percent"].Note).To(MatchRegexp(`: 1\d\d,\d{3} of 200,000 entries copied$`))
 
 		By("counting it")
-		of := []string{r.obj.Namespace, "a", bucket}
-		Expect(testutil.ToFloat64(r.metrics.seconds.WithLabelValues(of...))).To(BeNumerically("==", 30))
-		for result, want := range map[string]int{"total": rehearsed, "done": rehearsed, "migrated": rehearsed, "remaining": 0} {
-			Expect(testutil.ToFloat64(r.metrics.migration.WithLabelValues(append(of, result)...))).To(BeNumerically("==", want), result)
+		series := collected(r.metrics)
+		of := fmt.Sprintf(`{bucket=%q,name="a",namespace=%q`, bucket, r.obj.Namespace)
+		Expect(series).To(HaveKeyWithValue("auditstream_migration_seconds"+of+"}", 30.0))
+		for result, want := range map[string]float64{"total": rehearsed, "done": rehearsed, "migrated": rehearsed, "remaining": 0} {
+			Expect(series).To(HaveKeyWithValue(fmt.Sprintf("auditstream_migration_entries%s,result=%q}", of, result), want))
 		}
 
 		By("saying nothing again, idle or started anew")

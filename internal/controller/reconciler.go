@@ -142,6 +142,9 @@ func (r *Reconciler) finish(ctx context.Context, s *scope, err error) (ctrl.Resu
 		}
 		return ctrl.Result{}, transient
 	}
+	if s.live != nil && behind(s.live) > 0 {
+		after = sooner(after, slowRetry) // nothing tells when a replica has caught up
+	}
 	return ctrl.Result{RequeueAfter: sooner(held, after)}, nil
 }
 

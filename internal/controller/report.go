@@ -29,7 +29,7 @@ const (
 func (r *Reconciler) report(ctx context.Context, s *scope, err error) (held time.Duration, _ error) {
 	base, key, now := s.obj.DeepCopy(), client.ObjectKeyFromObject(s.obj), r.Now()
 	s.obj.Status = deriveStatus(s, err, now)
-	r.metrics.observe(s.obj, now)
+	r.metrics.observe(s, now)
 	changed := !equality.Semantic.DeepEqual(base.Status, s.obj.Status)
 	if changed && !urgent(&base.Status, &s.obj.Status) {
 		held = r.patches.hold(key, now)
@@ -101,7 +101,7 @@ func (r *Reconciler) healedNotes(ctx context.Context, s *scope, before *v1alpha1
 			text: fmt.Sprintf("took over stream %s and set %s", s.obj.Spec.Stream, what)}}
 	case before.Status.ObservedGeneration == s.obj.Generation && s.claimedBefore(before):
 		logger.Info("Healed drift")
-		r.metrics.healed(s.healed)
+		r.metrics.healed(client.ObjectKeyFromObject(s.obj), s.healed)
 		return []note{{kind: corev1.EventTypeWarning, reason: v1alpha1.ReasonDriftHealed,
 			text: fmt.Sprintf("stream %s was changed out of band; put right: %s", s.obj.Spec.Stream, what)}}
 	default:

@@ -67,11 +67,21 @@ func (r *Reconciler) resync(ctx context.Context) error {
 		}
 	}
 	for i := range list.Items {
-		if obj := &list.Items[i]; r.stale(ctx, obj, streams) {
+		if obj := &list.Items[i]; r.lookAt(ctx, obj, streams[obj.Spec.Stream]) || r.stale(ctx, obj, streams) {
 			r.enqueue(client.ObjectKeyFromObject(obj))
 		}
 	}
 	return nil
+}
+
+// lookAt shows in metrics what the resource's own stream is like, and says whether it has to be looked at again soon.
+func (r *Reconciler) lookAt(ctx context.Context, obj *v1alpha1.AuditStream, live *jetstream.StreamInfo) bool {
+	want, err := r.desired(ctx, obj)
+	if err != nil || live == nil || live.Config.Metadata[jsbuilder.MetadataOwner] != want.Metadata[jsbuilder.MetadataOwner] {
+		return false
+	}
+	r.metrics.looked(client.ObjectKeyFromObject(obj), live, r.Now())
+	return behind(live) > 0 && !obj.Spec.Suspend
 }
 
 // stale says whether a reconcile would find something to do or to report.

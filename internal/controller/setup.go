@@ -36,12 +36,12 @@ const (
 
 // SetupWithManager registers the reconciler, and what wakes it, with a manager.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) error {
-	var err error
-	if r.metrics, err = newMetrics(crmetrics.Registry); err != nil {
-		return err
-	}
 	if r.Now == nil {
 		r.Now = time.Now
+	}
+	var err error
+	if r.metrics, err = newMetrics(crmetrics.Registry, r.Now); err != nil {
+		return err
 	}
 	r.copies = newCopies(r.enqueue, r.Now)
 	for _, runnable := range []manager.Runnable{r.copies, manager.RunnableFunc(r.resyncLoop)} {

@@ -58,7 +58,7 @@ func newClient(cfg Config, opts PoolOptions, m *metrics) (*Client, error) {
 		cancel()
 		return nil, err
 	}
-	m.connections.Inc()
+	m.open(cfg)
 	c.wg.Go(c.readAdvisories)
 	c.wg.Go(c.watch)
 	go c.events.deliver(ctx, func(e Event) { opts.OnEvent(cfg, e) })
@@ -86,11 +86,11 @@ func (c *Client) Err() error {
 func (c *Client) close() {
 	c.cancel()
 	if c.state.close() {
-		c.metrics.connected.Dec()
+		c.metrics.down(c.cfg)
 	}
 	c.link.Load().nc.Close()
 	c.wg.Wait()
-	c.metrics.connections.Dec()
+	c.metrics.close(c.cfg)
 }
 
 func (c *Client) closing() bool { return c.ctx.Err() != nil }
@@ -100,7 +100,7 @@ func (c *Client) onConnected(nc *nats.Conn) {
 		return
 	}
 	if c.state.connect(nc.ConnectedServerVersion(), nc.ConnectedDomain()) {
-		c.metrics.connected.Inc()
+		c.metrics.up(c.cfg)
 	}
 	c.log.Info("Connected to NATS", "server", nc.ConnectedServerName(), "address", nc.ConnectedAddr(), "version", nc.ConnectedServerVersion())
 	// The subscriptions go first, and the server has seen them: whoever reads after Connected misses nothing that
@@ -116,7 +116,7 @@ func (c *Client) onDisconnected(_ *nats.Conn, err error) {
 		return
 	}
 	if c.state.disconnect(c.cfg) {
-		c.metrics.connected.Dec()
+		c.metrics.lost(c.cfg)
 	}
 	c.log.Info("Lost the connection to NATS", "cause", causeText(err))
 	c.noteFailure(err)
@@ -134,7 +134,7 @@ func (c *Client) onClosed(nc *nats.Conn) {
 		return
 	}
 	if c.state.disconnect(c.cfg) {
-		c.metrics.connected.Dec()
+		c.metrics.lost(c.cfg)
 	}
 	c.noteFailure(nc.LastError())
 	c.log.Info("NATS closed the connection, making a new one", "cause", causeText(nc.LastError()))

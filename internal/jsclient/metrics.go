@@ -11,11 +11,13 @@ import (
 	"github.com/osapi-io/auditstream-operator/internal/failure"
 )
 
-// metrics count what a pool does. No label holds a URL, a stream or an identity, so that their number stays the same
-// however many there are.
+// metrics count what a pool does. No label holds a stream, nor anything secret; only what is told of each connection grows
+// with their number.
 type metrics struct {
 	connections prometheus.Gauge
 	connected   prometheus.Gauge
+	state       *prometheus.GaugeVec
+	losses      *prometheus.CounterVec
 	requests    *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
 }
@@ -30,6 +32,15 @@ func newMetrics(registerer prometheus.Registerer, log logr.Logger) *metrics {
 			Name: "auditstream_nats_connected",
 			Help: "Number of NATS connections that are up. Less than auditstream_nats_connections means that some NATS cannot be reached.",
 		}),
+		state: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "auditstream_nats_connection_up",
+			Help: "Whether the NATS connection is up (1) or not (0), by its server URLs without credentials, and by a fingerprint of what " +
+				"is not secret of its identity, which tells apart connections to the same servers.",
+		}, connectionLabels),
+		losses: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "auditstream_nats_connection_losses_total",
+			Help: "How often the NATS connection was lost after it had been up.",
+		}, connectionLabels),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "auditstream_nats_requests_total",
 			Help: "Requests to the JetStream API by operation and outcome: ok, not_found, terminal, waiting (NATS has to change first) or transient.",
@@ -51,6 +62,8 @@ func (m *metrics) register(registerer prometheus.Registerer, log logr.Logger) {
 	}
 	m.connections = register(registerer, log, m.connections)
 	m.connected = register(registerer, log, m.connected)
+	m.state = register(registerer, log, m.state)
+	m.losses = register(registerer, log, m.losses)
 	m.requests = register(registerer, log, m.requests)
 	m.duration = register(registerer, log, m.duration)
 }
