@@ -32,6 +32,7 @@ var (
 	nats       *natstest.Server
 	js         jetstream.JetStream
 	reconciler *Reconciler
+	seen       *revisions
 )
 
 func TestController(t *testing.T) {
@@ -57,8 +58,12 @@ var _ = BeforeSuite(func() {
 
 	nats = natstest.Run(GinkgoTB())
 	js = nats.JetStream()
+	seen = watchRevisions(ctx, plane.Config())
 	startManager(plane)
 })
+
+// Whatever a test is about, every status that it has led to has to be one that GitOps tools read right.
+var _ = AfterEach(func() { seen.expectNoFaults() })
 
 // startManager runs the operator in the test process, which is what the tests of single situations need; the journeys
 // in test/e2e run it as a process.
