@@ -37,11 +37,12 @@ type Writer interface {
 // # Order
 //
 // Entries are taken in the order of the calls, and stored in the order they were taken: for a store of another kind than
-// *StreamStore always, since it gets one after the other. Into a *StreamStore up to 512 entries are under way at once. If the
-// connection is lost, or a replicated stream loses its leader, the server may have stored some of these and missed others before
-// them. Nothing new is then sent until each has been stored or refused, oldest first; so at that moment up to 512 entries may be
-// stored in another order than they were taken in, though none of them twice and none left out. Entry.Timestamp, and an ID made
-// here, still tell the order.
+// *StreamStore always, since it gets one after the other. Into a stream with allow_atomic set, as the operator's have it, entries
+// go in atomic batches (ADR-50 of NATS), which are stored whole and in order or not at all, where the stream has replicas or the
+// policy is Spool. Otherwise up to 512 entries are under way at once. If the connection is lost, or a replicated stream loses its
+// leader, the server may have stored some of these and missed others before them. Nothing new is then sent until each has been
+// stored or refused, oldest first; so at that moment up to 512 entries may be stored in another order than they were taken in,
+// though none of them twice and none left out. Entry.Timestamp, and an ID made here, still tell the order.
 //
 // A *StreamStore without a Config.Publisher is written to straight through its connection, which is several times faster than
 // Write. It is safe for concurrent use. It has to be closed.

@@ -16,30 +16,35 @@ import (
 // BenchmarkBuffered compares writing without waiting with nats.go's own asynchronous publish of the same messages, on a stream
 // with file storage and no replicas. The time includes the drain.
 func BenchmarkBuffered(b *testing.B) {
-	b.Run("bare PublishAsync", func(b *testing.B) { benchmarkAsync(b, benchJetStream(b)) })
-	for _, writers := range []int{1, 16} {
-		for _, cfg := range []BufferedConfig{{Policy: Block}, {Policy: Spool}} {
-			b.Run(fmt.Sprintf("%s, %d writers", cfg.Policy, writers), func(b *testing.B) {
-				if cfg.Policy == Spool {
-					cfg.Dir = b.TempDir()
-				}
-				benchmarkBuffered(b, benchJetStream(b), cfg, writers)
-			})
+	b.Run("bare PublishAsync", func(b *testing.B) { benchmarkAsync(b, benchJetStream(b, false)) })
+	for _, atomic := range []bool{false, true} {
+		way := map[bool]string{false: "one by one", true: "in atomic batches"}[atomic]
+		for _, writers := range []int{1, 16} {
+			for _, cfg := range []BufferedConfig{{Policy: Block}, {Policy: Spool}} {
+				b.Run(fmt.Sprintf("%s, %d writers, %s", cfg.Policy, writers, way), func(b *testing.B) {
+					if cfg.Policy == Spool {
+						cfg.Dir = b.TempDir()
+					}
+					benchmarkBuffered(b, benchJetStream(b, atomic), cfg, writers)
+				})
+			}
 		}
+		b.Run("Spool, 256 writers, "+way, func(b *testing.B) {
+			benchmarkBuffered(b, benchJetStream(b, atomic), BufferedConfig{Policy: Spool, Dir: b.TempDir()}, 256)
+		})
 	}
-	b.Run("Spool, 256 writers", func(b *testing.B) {
-		benchmarkBuffered(b, benchJetStream(b), BufferedConfig{Policy: Spool, Dir: b.TempDir()}, 256)
-	})
 }
 
-func benchJetStream(b *testing.B) jetstream.JetStream {
+func benchJetStream(b *testing.B, atomic bool) jetstream.JetStream {
 	b.Helper()
 	nc := natstest.Run(b).Connect()
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(512))
 	if err != nil {
 		b.Fatal(err)
 	}
-	if _, err := js.CreateStream(b.Context(), streamConfig()); err != nil {
+	cfg := streamConfig()
+	cfg.AllowAtomicPublish = atomic
+	if _, err := js.CreateStream(b.Context(), cfg); err != nil {
 		b.Fatal(err)
 	}
 	return js

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // longestPause is the longest one between two tries of an entry that the store does not take now. The first is firstPause.
@@ -29,11 +31,19 @@ func (b *Buffered) forward(ctx context.Context) {
 	}
 	switch {
 	case s == nil:
-	case s.direct():
-		newWindow(b, s).run(ctx)
-	default:
+	case !s.direct():
 		b.oneByOne(ctx)
+	case b.inBatches(s.stream.CachedInfo().Config):
+		newBatcher(b, s).run(ctx)
+	default:
+		newWindow(b, s).run(ctx)
 	}
+}
+
+// inBatches says whether the stream takes atomic batches, and they are worth it: without replicas they only keep the order where
+// the connection is lost, at half the pace.
+func (b *Buffered) inBatches(cfg jetstream.StreamConfig) bool {
+	return cfg.AllowAtomicPublish && (cfg.Replicas > 1 || b.cfg.Policy == Spool)
 }
 
 // openFor tries to open the stream for as long as it takes to store the first record. It returns nil when there is none, or the

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"reflect"
 	"strconv"
 	"time"
 
@@ -15,32 +14,6 @@ import (
 
 // windowSize is how many messages are under way at once, unless a test says otherwise.
 const windowSize = 512
-
-func (s *StreamStore) streamStore(context.Context) (*StreamStore, error) { return s, s.opened() }
-
-func (s *StreamStore) handle() (jetstream.JetStream, string) { return s.js, s.name }
-
-// direct says whether messages may go past the publisher: it is the JetStream handle itself, or the one that Open puts before it,
-// and not somebody's own.
-func (s *StreamStore) direct() bool {
-	publisher := s.publisher
-	if linked, is := publisher.(*linkedPublisher); is {
-		publisher = linked.Publisher
-	}
-	return reflect.ValueOf(publisher).Comparable() && publisher == Publisher(s.js)
-}
-
-// offline says why there is no connection.
-func (s *StreamStore) offline() error {
-	cause := s.js.Conn().LastError()
-	if linked, is := s.publisher.(*linkedPublisher); is {
-		cause = linked.link.fault()
-	}
-	if cause == nil {
-		cause = nats.ErrDisconnected
-	}
-	return fmt.Errorf("%w: there is no connection: %w", ErrNotReady, cause)
-}
 
 // headerBytes is the size of the header that every message has.
 func headerBytes(stream string) int {
@@ -52,18 +25,10 @@ func headerBytes(stream string) int {
 // ones. Here one inbox takes all answers, and whatever is not a plain acknowledgement in time stops the window: what it holds
 // is then decided one by one, oldest first, as Write does it.
 type window struct {
-	b      *Buffered
-	s      *StreamStore
-	nc     *nats.Conn
-	header nats.Header
-	stored []byte // how the usual acknowledgement begins
-
-	sub     *nats.Subscription
-	inbox   string // with its last dot
-	replies chan *nats.Msg
-	// disconnected yields once the connection is lost: what was under way then may be lost, too.
-	disconnected chan nats.Status
-	patience     *time.Timer // runs out when the oldest message is not answered in time
+	sender
+	header   nats.Header
+	stored   []byte      // how the usual acknowledgement begins
+	patience *time.Timer // runs out when the oldest message is not answered in time
 
 	flight     []flying // a ring; message n is at n % len
 	base, next uint64   // the numbers of the oldest message under way, and of the next one
@@ -80,7 +45,7 @@ type flying struct {
 
 func newWindow(b *Buffered, s *StreamStore) *window {
 	return &window{
-		b: b, s: s, nc: s.js.Conn(), flight: make([]flying, windowSize),
+		sender: sender{b: b, s: s, nc: s.js.Conn(), room: 2 * windowSize}, flight: make([]flying, windowSize),
 		header: nats.Header{jetstream.ExpectedLastSubjSeqHeader: {"0"}, jetstream.ExpectedStreamHeader: {s.name}},
 		stored: fmt.Appendf(nil, `{"stream":%q,"seq":`, s.name),
 	}
@@ -102,38 +67,6 @@ func (w *window) run(ctx context.Context) {
 		if w.broken && w.sub == nil && !w.takeOne(ctx) {
 			return
 		}
-	}
-}
-
-// renew takes the store's connection: one that Open has made is replaced where it was closed for good.
-func (w *window) renew() {
-	if nc := w.s.js.Conn(); nc != w.nc {
-		w.unsubscribe()
-		w.sub, w.nc = nil, nc
-	}
-}
-
-func (w *window) subscribe() bool {
-	if w.sub != nil {
-		return true
-	}
-	inbox := w.nc.NewInbox()
-	// Twice the window: late answers of messages that were given up must not keep out others.
-	replies := make(chan *nats.Msg, 2*len(w.flight))
-	sub, err := w.nc.ChanSubscribe(inbox+".*", replies)
-	if err != nil {
-		w.b.counts.fail(err)
-		return false
-	}
-	w.sub, w.inbox, w.replies = sub, inbox+".", replies
-	w.disconnected = w.nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
-	return true
-}
-
-func (w *window) unsubscribe() {
-	if w.sub != nil {
-		w.nc.RemoveStatusListener(w.disconnected)
-		_ = w.sub.Unsubscribe()
 	}
 }
 
@@ -280,45 +213,4 @@ func (w *window) decide(ctx context.Context) bool {
 		<-w.disconnected
 	}
 	return true
-}
-
-// takeOne waits for one record and stores it without the window.
-func (w *window) takeOne(ctx context.Context) bool {
-	rec, more := w.b.receive(ctx)
-	switch {
-	case !more:
-		return false
-	case rec.corrupt != nil:
-		w.b.corrupted(rec)
-		return true
-	}
-	return w.deliver(ctx, rec)
-}
-
-func (w *window) deliver(ctx context.Context, rec record) bool {
-	return w.b.deliver(ctx, rec, func(ctx context.Context) error {
-		if err := w.connected(ctx); err != nil {
-			return err
-		}
-		return w.s.publishUntil(ctx, w.s.prefix+rec.id, rec.data)
-	})
-}
-
-// connected waits for the connection. Otherwise every try would add a copy of the message to what the client keeps for later.
-func (w *window) connected(ctx context.Context) error {
-	w.renew()
-	changed := w.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
-	defer w.nc.RemoveStatusListener(changed)
-	for !w.nc.IsConnected() {
-		if w.nc.IsClosed() {
-			return fmt.Errorf("%w: %w", ErrNotReady, nats.ErrConnectionClosed)
-		}
-		w.b.counts.fail(w.s.offline())
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return w.s.offline()
-		}
-	}
-	return nil
 }
