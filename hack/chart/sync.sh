@@ -23,21 +23,28 @@ image() {
 copy() { # <directory in files> <file>...
   local to=$files/$1
   shift
-  rm -rf "$to"
   if (($# == 0)); then return; fi
   mkdir -p "$to"
   cp -- "$@" "$to"
 }
 
+copy_kind() { # <kind> <directory in files>: from config/prometheus
+  local found
+  mapfile -t found < <(grep -ls "^kind: $1\$" config/prometheus/*.yaml)
+  copy "$2" "${found[@]}"
+}
+
 write() { # <directory>
-  local root=$1 files=$1/$chart/files
+  local root=$1 files=$1/$chart/files.new
+  rm -rf "$files"
   shopt -s nullglob
   copy crds config/crd/bases/*.yaml
   copy rbac config/rbac/*role.yaml config/components/namespaced/cluster_identity_role.yaml
-  # The alerts and the dashboards, as soon as there are some.
-  mapfile -t alerts < <(grep -ls '^kind: PrometheusRule$' config/prometheus/*.yaml)
-  copy prometheus "${alerts[@]}"
+  copy_kind ServiceMonitor servicemonitors
+  copy_kind PrometheusRule prometheusrules
   copy grafana config/grafana/*.json
+  rm -rf "$root/$chart/files"
+  mv -- "$files" "$root/$chart/files"
 
   mkdir -p "$root/dist"
   "$kustomize" build config/default | sed "s|image: controller:latest\$|image: $(image)|" >"$root/dist/install.yaml.tmp"
