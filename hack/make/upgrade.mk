@@ -1,0 +1,3 @@
+.PHONY: test-upgrade
+test-upgrade: manifests generate $(call existing-cluster-or,$(CONTROL_PLANE)) nats-server $(MANAGER) ## Upgrade from the release that hack/previous-release names, and go back, over live streams.
+	$(GO_TEST) -timeout $(E2E_TIMEOUT) -v $(GOTESTFLAGS) ./test/upgrade/...
