@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/osapi-io/auditstream-operator/internal/failure"
 	"github.com/osapi-io/auditstream-operator/internal/jsclient"
 	"github.com/osapi-io/auditstream-operator/internal/migrate"
+	"github.com/osapi-io/auditstream-operator/internal/tracing"
 )
 
 // maxCopies is how many first copies run at once; further ones wait for their turn. It bounds memory. Following the
@@ -53,6 +55,8 @@ type copyJob struct {
 	// handOver does what kind says once the bucket has been copied, and returns how far the copy is then.
 	handOver func(context.Context, migrate.Checkpoint) (migrate.Checkpoint, error)
 	kind     v1alpha1.AfterMigration
+	// origin is the span of the reconcile that asks for the copy.
+	origin trace.Span
 }
 
 // copyRun is a copy that runs, or how the last one ended.
@@ -226,8 +230,9 @@ func furthest(stored, reached migrate.Checkpoint, bucket *jetstream.StreamInfo, 
 // start begins a run. The caller holds the lock.
 func (c *copies) start(id copyID, job copyJob, params copyParams, resume migrate.Checkpoint) {
 	ctx, cancel := context.WithCancelCause(c.ctx)
-	logger := log.FromContext(c.ctx).WithName("migration").WithValues(
-		"AuditStream", id.resource, "bucket", id.bucket, "stream", job.Stream)
+	ctx, span := job.beginCopy(ctx, id)
+	logger := tracing.Logger(log.FromContext(c.ctx), span).WithName("migration").WithValues(
+		resourceKind, id.resource, "namespace", id.resource.Namespace, "name", id.resource.Name, "bucket", id.bucket, "stream", job.Stream)
 	run := &copyRun{params: params, cancel: cancel, running: true, reached: resume, done: resume.Done()}
 	if params.dryRun {
 		run.done = 0 // it always begins at the beginning
@@ -244,11 +249,12 @@ func (c *copies) start(id copyID, job copyJob, params copyParams, resume migrate
 		if !c.firstSeen(id, resume.Created, sequence) {
 			return
 		}
-		logger.Info("Left a value in the bucket that is not an entry", "key", key, "sequence", sequence, "reason", reason.Error())
+		logger.Info("Left a value in the bucket that is not an entry", "key", key, "sequence", sequence, "cause", reason.Error())
 	}
 	c.group.Go(func() {
 		defer cancel(nil)
 		reached, err := c.runJob(ctx, run, job)
+		endCopy(span, &reached, err)
 		if errors.Is(err, errStopped) || c.ctx.Err() != nil {
 			err = nil
 		}
@@ -289,7 +295,7 @@ func (c *copies) runJob(ctx context.Context, run *copyRun, job copyJob) (reached
 	}
 	reached, err = job.Run(ctx)
 	if err == nil && job.handOver != nil {
-		reached, err = job.handOver(ctx, reached)
+		reached, err = job.tracedHandOver(ctx, reached)
 	}
 	if errors.Is(err, migrate.ErrNotVerified) {
 		return reached, &failure.Terminal{Reason: v1alpha1.ReasonVerificationFailed, Err: err}

@@ -48,7 +48,7 @@ func (r *Reconciler) reconcileDelete(ctx context.Context, s *scope) (ctrl.Result
 		return ctrl.Result{}, nil
 	}
 	if deletesStream(s.obj) {
-		if err := r.deleteStream(ctx, s); err != nil {
+		if err := runStep(ctx, "deleteStream", s, r.deleteStream); err != nil {
 			return r.finish(ctx, s, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
@@ -76,6 +77,7 @@ func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1
 		return fact
 	}
 	job := r.job(s, source)
+	job.origin = trace.SpanFromContext(ctx)
 	pending := r.planHandOver(ctx, s, source, &job, bucket, &stored)
 	fact.checkpoint, fact.err = r.copies.ensure(id, job, stored, bucket)
 	fact.phase, fact.pace = s.phase(source, &fact.checkpoint), r.copies.pace(id)

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
@@ -46,6 +47,8 @@ type Reconciler struct {
 	ResyncInterval time.Duration
 	// MaxConcurrentReconciles is how many resources are reconciled at once.
 	MaxConcurrentReconciles int
+	// TracerProvider records what reconciles do; nil records nothing.
+	TracerProvider trace.TracerProvider
 
 	metrics *metrics
 	copies  *copies
@@ -56,6 +59,7 @@ type Reconciler struct {
 	deletions deletions
 	ownWrites ownWrites
 	patches   patchPace
+	faults    faults
 
 	clusterUIDMu sync.Mutex
 	clusterUID   types.UID
@@ -71,16 +75,17 @@ type queue struct {
 // an error ends the reconcile. A step never touches conditions.
 type step func(ctx context.Context, s *scope) error
 
-// Reconcile brings one AuditStream to its declared state and reports how it stands.
-func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+func (r *Reconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	obj := &v1alpha1.AuditStream{}
 	if err := r.Client.Get(ctx, req.NamespacedName, obj); err != nil {
 		if client.IgnoreNotFound(err) == nil {
+			traceGone(ctx)
 			r.forget(req.NamespacedName)
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	obj = r.ownWrites.newest(obj)
+	traceResource(ctx, obj)
 	if !obj.DeletionTimestamp.IsZero() {
 		return r.reconcileDelete(ctx, &scope{obj: obj})
 	}
@@ -90,7 +95,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 }
 
 func (r *Reconciler) runSteps(ctx context.Context, s *scope) error {
-	if err := r.ensureFinalizer(ctx, s); err != nil {
+	if err := runStep(ctx, "ensureFinalizer", s, r.ensureFinalizer); err != nil {
 		return err
 	}
 	if s.obj.Spec.Suspend {
@@ -98,8 +103,13 @@ func (r *Reconciler) runSteps(ctx context.Context, s *scope) error {
 		r.copies.stopAll(client.ObjectKeyFromObject(s.obj))
 		return nil
 	}
-	for _, step := range []step{r.connect, r.ensureStream, r.ensureMigration} {
-		if err := step(ctx, s); err != nil {
+	for _, next := range []struct {
+		name string
+		run  step
+	}{
+		{"connect", r.connect}, {"ensureStream", r.ensureStream}, {"ensureMigration", r.ensureMigration},
+	} {
+		if err := runStep(ctx, next.name, s, next.run); err != nil {
 			return err
 		}
 	}
@@ -130,7 +140,12 @@ func (r *Reconciler) connect(ctx context.Context, s *scope) error {
 
 // finish reports the facts and the error, and decides when to look again.
 func (r *Reconciler) finish(ctx context.Context, s *scope, err error) (ctrl.Result, error) {
-	held, reportErr := r.report(ctx, s, err)
+	var held time.Duration
+	reportErr := runStep(ctx, "report", s, func(ctx context.Context, s *scope) (failed error) {
+		held, failed = r.report(ctx, s, err)
+		return failed
+	})
+	traceOutcome(ctx, s, err)
 	if reportErr != nil {
 		return ctrl.Result{}, reportErr
 	}
@@ -183,6 +198,7 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	r.ownWrites.forget(key)
 	r.handOvers.forget(key)
 	r.patches.forget(key)
+	r.faults.forget(key)
 	r.metrics.forget(key)
 }
 

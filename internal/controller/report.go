@@ -71,7 +71,10 @@ func (r *Reconciler) conditionNotes(ctx context.Context, s *scope, before *v1alp
 	}
 	// A second loss differs from the first only by its message.
 	if ready, changed := transition(before, s.obj, v1alpha1.ConditionReady); changed || s.lost != nil {
-		logger.Info("Became "+ready.Reason, "ready", ready.Status, "message", ready.Message)
+		// What is none of the reasons that a reader can act on is logged as an error, by faults.
+		if ready.Reason != v1alpha1.ReasonReconcileError {
+			logger.Info("Changed readiness", "ready", ready.Status, "reason", ready.Reason, "message", ready.Message)
+		}
 		if s.lost != nil || !tells(told, ready.Reason) {
 			notes = append(notes, note{kind: eventType(ready), reason: ready.Reason, text: ready.Message})
 		}

@@ -23,6 +23,7 @@ const resyncJitter = 0.2
 
 // resyncLoop is the safety net under the events: it wakes every resource that is not as its status says.
 func (r *Reconciler) resyncLoop(ctx context.Context) error {
+	leftOut := "" // why the last one was
 	timer := time.NewTimer(wait.Jitter(r.ResyncInterval, resyncJitter))
 	defer timer.Stop()
 	for {
@@ -30,9 +31,14 @@ func (r *Reconciler) resyncLoop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-timer.C:
-			if err := r.resync(ctx); err != nil {
-				log.FromContext(ctx).WithName("resync").Info("Left out a resync", "reason", err.Error())
+			cause := ""
+			if err := r.tracedResync(ctx); err != nil {
+				cause = err.Error()
 			}
+			if cause != "" && cause != leftOut {
+				log.FromContext(ctx).WithName("resync").Info("Left out a resync", "cause", cause)
+			}
+			leftOut = cause
 			timer.Reset(wait.Jitter(r.ResyncInterval, resyncJitter))
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/trace/noop"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -32,12 +33,18 @@ const (
 
 	// indexStream finds resources by every JetStream stream that concerns them: their own, and those behind their buckets.
 	indexStream = "jetstream"
+
+	controllerName = "auditstream"
+	resourceKind   = "AuditStream"
 )
 
 // SetupWithManager registers the reconciler, and what wakes it, with a manager.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) error {
 	if r.Now == nil {
 		r.Now = time.Now
+	}
+	if r.TracerProvider == nil {
+		r.TracerProvider = noop.NewTracerProvider()
 	}
 	var err error
 	if r.metrics, err = newMetrics(crmetrics.Registry, r.Now); err != nil {
@@ -53,6 +60,8 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) 
 		return fmt.Errorf("indexing AuditStreams by stream: %w", err)
 	}
 	return ctrl.NewControllerManagedBy(mgr).
+		Named(controllerName).
+		WithLogConstructor(logConstructor(mgr.GetLogger())).
 		For(&v1alpha1.AuditStream{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, r.statusOverwritten()))).
 		Watches(&v1alpha1.AuditStream{}, handler.EnqueueRequestsFromMapFunc(r.rivals), builder.WithPredicates(claimChanged())).
 		WatchesRawSource(source.Func(func(_ context.Context, q workqueue.TypedRateLimitingInterface[ctrl.Request]) error {

@@ -75,6 +75,7 @@ func startManager(plane *testenv.ControlPlane) {
 	reconciler = &Reconciler{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("auditstream-operator"),
 		Connection: jsclient.Config{URL: nats.URL()}, ResyncInterval: time.Hour, MaxConcurrentReconciles: 8,
+		TracerProvider: recordedSpans,
 	}
 	pool := jsclient.NewPool(jsclient.PoolOptions{
 		Log: ctrl.Log.WithName("nats"), OnEvent: reconciler.HandleEvent, DisconnectedAfter: time.Second,

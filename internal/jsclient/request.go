@@ -28,12 +28,14 @@ type operation struct {
 // whatever deadline ctx has: nats.go applies a time-out of its own only to a context without one. It ends at once when
 // there is no connection, when the connection breaks and when NATS denies the subject.
 func request[T any](ctx context.Context, c *Client, op operation, do func(context.Context, *link) (T, error)) (T, error) {
+	ctx, span := c.beginSpan(ctx, op)
 	start := time.Now()
 	value, err := attempt(ctx, c, op, do)
 	if err != nil {
 		err = Classify(describe(op, err))
 	}
 	c.metrics.observe(op.name, err, time.Since(start))
+	endSpan(span, err)
 	return value, err
 }
 
