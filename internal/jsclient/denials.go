@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,9 @@ import (
 
 // publishMemory is how many refused publishes are remembered for Denied.
 const publishMemory = 32
+
+// deniedNews is how long a denied publish must not have been met again to be news. What needs it is tried each slowRetry.
+const deniedNews = 5 * slowRetry
 
 // violationRe finds what was refused in the server's text, the only place that says so. The subject is quoted as Go
 // quotes strings.
@@ -111,11 +115,16 @@ func (d *denials) addSubscription(v violation, err error) (news bool) {
 	return !known
 }
 
-func (d *denials) addPublish(err error) {
+func (d *denials) addPublish(err error) (news bool) {
+	now := time.Now()
+	news = !slices.ContainsFunc(d.publishes, func(r refusal) bool {
+		return r.err.Error() == err.Error() && now.Sub(r.at) < deniedNews
+	})
 	if len(d.publishes) >= publishMemory {
 		d.publishes = d.publishes[1:]
 	}
-	d.publishes = append(d.publishes, refusal{at: time.Now(), err: err})
+	d.publishes = append(d.publishes, refusal{at: now, err: err})
+	return news
 }
 
 // onViolation gives a violation to the requests it explains. NATS reports it out of band, and all that the request
@@ -139,8 +148,7 @@ func (s *state) deny(v violation, cause error) (waiting error, news bool) {
 	if v.subscription {
 		news = s.denials.addSubscription(v, waiting)
 	} else {
-		news = true
-		s.denials.addPublish(waiting)
+		news = s.denials.addPublish(waiting)
 	}
 	for c := range s.calls {
 		if v.inbox() || v.reply || (!v.subscription && c.subject == v.subject) {
