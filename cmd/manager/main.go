@@ -15,7 +15,6 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
-	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -26,6 +25,7 @@ import (
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
 	"github.com/osapi-io/auditstream-operator/internal/controller"
 	"github.com/osapi-io/auditstream-operator/internal/jsclient"
+	"github.com/osapi-io/auditstream-operator/internal/tracing/otlp"
 )
 
 // leaseName is the name of the leader election lease.
@@ -35,10 +35,10 @@ func main() {
 	var opts options
 	opts.register(flag.CommandLine)
 	registerVersion(flag.CommandLine)
-	zapOpts := zap.Options{}
+	zapOpts := logOptions()
 	zapOpts.BindFlags(flag.CommandLine)
 	flag.Parse()
-	ctrl.SetLogger(zap.New(zap.UseFlagOptions(&zapOpts)))
+	setLogger(&zapOpts)
 
 	if err := run(ctrl.SetupSignalHandler(), &opts); err != nil {
 		ctrl.Log.WithName("setup").Error(err, "Stopped the operator")
@@ -50,6 +50,9 @@ func run(ctx context.Context, opts *options) error {
 	if err := opts.validate(); err != nil {
 		return err
 	}
+	built, _ := buildVersion()
+	traces := otlp.NewProvider(ctx, ctrl.Log.WithName("tracing"), built)
+	defer traces.Shutdown() // once nothing is traced any more
 	config, err := ctrl.GetConfig()
 	if err != nil {
 		return fmt.Errorf("finding the Kubernetes API server: %w", err)
@@ -78,6 +81,7 @@ func run(ctx context.Context, opts *options) error {
 		Connection:              opts.nats,
 		ResyncInterval:          opts.resyncInterval,
 		MaxConcurrentReconciles: opts.maxConcurrentReconciles,
+		TracerProvider:          traces,
 	}
 	pool := jsclient.NewPool(jsclient.PoolOptions{
 		Log:     ctrl.Log.WithName("nats"),
@@ -96,7 +100,7 @@ func run(ctx context.Context, opts *options) error {
 	if err := addChecks(ctx, mgr, nats); err != nil {
 		return err
 	}
-	ctrl.Log.WithName("setup").Info("Started the operator", "nats", opts.nats.String())
+	ctrl.Log.WithName("setup").Info("Started the operator", "servers", opts.nats.String())
 	return mgr.Start(ctx)
 }
 
