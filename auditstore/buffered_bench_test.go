@@ -17,25 +17,25 @@ import (
 // with file storage and no replicas. The time includes the drain.
 func BenchmarkBuffered(b *testing.B) {
 	b.Run("bare PublishAsync", func(b *testing.B) { benchmarkAsync(b, benchJetStream(b, false)) })
-	for _, atomic := range []bool{false, true} {
-		way := map[bool]string{false: "one by one", true: "in atomic batches"}[atomic]
+	for _, batches := range []bool{false, true} {
+		way := map[bool]string{false: "one by one", true: "in atomic batches"}[batches]
 		for _, writers := range []int{1, 16} {
 			for _, cfg := range []BufferedConfig{{Policy: Block}, {Policy: Spool}} {
 				b.Run(fmt.Sprintf("%s, %d writers, %s", cfg.Policy, writers, way), func(b *testing.B) {
 					if cfg.Policy == Spool {
 						cfg.Dir = b.TempDir()
 					}
-					benchmarkBuffered(b, benchJetStream(b, atomic), cfg, writers)
+					benchmarkBuffered(b, benchJetStream(b, batches), cfg, writers)
 				})
 			}
 		}
 		b.Run("Spool, 256 writers, "+way, func(b *testing.B) {
-			benchmarkBuffered(b, benchJetStream(b, atomic), BufferedConfig{Policy: Spool, Dir: b.TempDir()}, 256)
+			benchmarkBuffered(b, benchJetStream(b, batches), BufferedConfig{Policy: Spool, Dir: b.TempDir()}, 256)
 		})
 	}
 }
 
-func benchJetStream(b *testing.B, atomic bool) jetstream.JetStream {
+func benchJetStream(b *testing.B, batches bool) jetstream.JetStream {
 	b.Helper()
 	nc := natstest.Run(b).Connect()
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(512))
@@ -43,7 +43,7 @@ func benchJetStream(b *testing.B, atomic bool) jetstream.JetStream {
 		b.Fatal(err)
 	}
 	cfg := streamConfig()
-	cfg.AllowAtomicPublish = atomic
+	cfg.AllowAtomicPublish = batches
 	if _, err := js.CreateStream(b.Context(), cfg); err != nil {
 		b.Fatal(err)
 	}

@@ -171,12 +171,12 @@ func TestBufferedSurvivesRestarts(t *testing.T) {
 
 // TestBufferedSurvivesTheLossOfALeader: in order where the stream takes atomic batches, as the operator's do, and whole anywhere.
 func TestBufferedSurvivesTheLossOfALeader(t *testing.T) {
-	for _, atomic := range []bool{true, false} {
-		t.Run(fmt.Sprint("atomic batches ", atomic), func(t *testing.T) { loseLeaders(t, atomic) })
+	for _, batches := range []bool{true, false} {
+		t.Run(fmt.Sprint("atomic batches ", batches), func(t *testing.T) { loseLeaders(t, batches) })
 	}
 }
 
-func loseLeaders(t *testing.T, atomic bool) {
+func loseLeaders(t *testing.T, batches bool) {
 	servers := natstest.RunCluster(t)
 	urls := make([]string, len(servers))
 	for i, srv := range servers {
@@ -192,7 +192,7 @@ func loseLeaders(t *testing.T, atomic bool) {
 		t.Fatal(err)
 	}
 	cfg := streamConfig()
-	cfg.Replicas, cfg.AllowAtomicPublish = 3, atomic
+	cfg.Replicas, cfg.AllowAtomicPublish = 3, batches
 	create(t, js, cfg)
 	s := openOn(t, js)
 	b := newBuffered(t, s, BufferedConfig{BlockTimeout: time.Minute, OnError: func(_ Entry, err error) { t.Errorf("OnError got %v", err) }})
@@ -216,7 +216,7 @@ func loseLeaders(t *testing.T, atomic bool) {
 		}
 		return nil
 	})
-	if !atomic {
+	if !batches {
 		slices.Sort(got)
 	}
 	if !slices.Equal(got, ids) {
