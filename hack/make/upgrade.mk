@@ -1,3 +1,22 @@
+# Upgrades from the release that hack/previous-release names, and bad days.
+
+API_COMPAT_TOOLS := $(TOOLS_DIR)/apidiff
+APIDIFF := $(LOCALBIN)/apidiff
+CRDIFY := $(LOCALBIN)/crdify
+MODULES += $(API_COMPAT_TOOLS)
+
+$(APIDIFF): $(addprefix $(API_COMPAT_TOOLS)/,go.mod go.sum)
+	$(call go-build,golang.org/x/exp/cmd/apidiff,$(API_COMPAT_TOOLS))
+
+$(CRDIFY): $(addprefix $(API_COMPAT_TOOLS)/,go.mod go.sum)
+	$(call go-build,sigs.k8s.io/crdify,$(API_COMPAT_TOOLS))
+
+##@ Upgrades
+
+.PHONY: api-compat
+api-compat: $(APIDIFF) $(CRDIFY) ## Fail where the CRD or a Go package breaks users of the previous release.
+	@hack/api-compat.sh
+
 .PHONY: test-upgrade
-test-upgrade: manifests generate $(call existing-cluster-or,$(CONTROL_PLANE)) nats-server $(MANAGER) ## Upgrade from the release that hack/previous-release names, and go back, over live streams.
+test-upgrade: manifests generate $(CONTROL_PLANE) nats-server $(MANAGER) ## Upgrade from the previous release over live streams, and go back.
 	$(GO_TEST) -timeout $(E2E_TIMEOUT) -v $(GOTESTFLAGS) ./test/upgrade/...
