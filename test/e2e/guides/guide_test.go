@@ -1,4 +1,4 @@
-package migrationguide
+package guides
 
 import (
 	"context"
@@ -47,8 +47,9 @@ type guide struct {
 func TestEachCommandOfTheGuide(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), guideTimeout)
 	defer cancel()
-	blocks := readGuide(t)
-	g := start(ctx, t, blocks)
+	blocks := readGuide(t, "migration.md")
+	g := start(ctx, t, permissionsIn(blocks))
+	g.must(testenv.FillLegacyBucket(ctx, g.js, testenv.LegacyBucket{Entries: entries}))
 	before := map[string]func(context.Context){
 		"Verify by hand":        g.checkMetrics,
 		"Redirect":              g.startWriting,
@@ -91,11 +92,16 @@ func (g *guide) follow(ctx context.Context, b block) {
 	}
 }
 
-func start(ctx context.Context, t *testing.T, blocks []block) *guide {
+// permissionsIn are the first ones that the page shows: the operator's.
+func permissionsIn(blocks []block) string {
+	first := blocks[slices.IndexFunc(blocks, func(b block) bool { return b.language == "conf" })]
+	return first.text()
+}
+
+func start(ctx context.Context, t *testing.T, permissions string) *guide {
 	t.Helper()
 	g := &guide{t: t, dir: t.TempDir()}
-	permissions := blocks[slices.IndexFunc(blocks, func(b block) bool { return b.language == "conf" })]
-	g.startNATS(ctx, permissions.text())
+	g.startNATS(ctx, permissions)
 	var err error
 	g.cp, err = testenv.StartControlPlane(ctx, testenv.ControlPlaneOptions{})
 	g.must(err)
@@ -105,7 +111,6 @@ func start(ctx context.Context, t *testing.T, blocks []block) *guide {
 	g.must(err)
 	g.startOperator(ctx)
 	t.Cleanup(func() { g.cleanUp() })
-	g.must(testenv.FillLegacyBucket(ctx, g.js, testenv.LegacyBucket{Entries: entries}))
 	g.env = g.environment()
 	return g
 }

@@ -1,4 +1,4 @@
-package migrationguide
+package guides
 
 import (
 	"fmt"
@@ -26,9 +26,9 @@ type command struct {
 	output []string
 }
 
-func readGuide(t *testing.T) []block {
+func readGuide(t *testing.T, page string) []block {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, "docs", "migration.md"))
+	text, err := os.ReadFile(filepath.Join(root, "docs", page))
 	if err != nil {
 		t.Fatal(err)
 	}

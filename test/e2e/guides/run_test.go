@@ -1,4 +1,4 @@
-package migrationguide
+package guides
 
 import (
 	"context"
