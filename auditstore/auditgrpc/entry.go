@@ -4,19 +4,11 @@ import (
 	"context"
 	"runtime/debug"
 	"time"
-	"unicode/utf8"
 
-	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 
 	"github.com/osapi-io/auditstream-operator/auditstore"
-)
-
-// How many bytes of a value an entry takes. JSON needs up to six bytes for one, and a server by default takes messages of 1 MiB.
-const (
-	maxValue = 4 << 10
-	maxRole  = 256
-	maxRoles = 128
+	"github.com/osapi-io/auditstream-operator/auditstore/internal/attribute"
 )
 
 // record writes the entry, unless it is one that is not wanted. It reports every failure itself.
@@ -45,7 +37,7 @@ func (c *call) complete(code codes.Code) auditstore.Entry {
 	entry.DurationMs = time.Since(c.start).Milliseconds()
 
 	ctx := c.seen()
-	entry.TraceID = traceID(ctx, c.ctx)
+	entry.TraceID = attribute.TraceID(ctx, c.ctx)
 	entry.Roles = []string{}
 	var failures []error
 	fill := func(name string, set func()) {
@@ -53,11 +45,11 @@ func (c *call) complete(code codes.Code) auditstore.Entry {
 			failures = append(failures, err)
 		}
 	}
-	fill("User", func() { entry.User = cut(c.cfg.User(ctx), maxValue) })
+	fill("User", func() { entry.User = attribute.Cut(c.cfg.User(ctx), attribute.MaxValue) })
 	if c.cfg.Roles != nil {
-		fill("Roles", func() { entry.Roles = cutRoles(c.cfg.Roles(ctx)) })
+		fill("Roles", func() { entry.Roles = attribute.Roles(c.cfg.Roles(ctx)) })
 	}
-	fill("OperationID", func() { entry.OperationID = cut(c.cfg.OperationID(ctx, c.fullMethod), maxValue) })
+	fill("OperationID", func() { entry.OperationID = attribute.Cut(c.cfg.OperationID(ctx, c.fullMethod), attribute.MaxValue) })
 	for _, err := range failures {
 		c.report(entry, err)
 	}
@@ -89,34 +81,4 @@ func guard(name string, f func()) (err error) {
 	}()
 	f()
 	return nil
-}
-
-func traceID(contexts ...context.Context) string {
-	for _, ctx := range contexts {
-		if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
-			return span.TraceID().String()
-		}
-	}
-	return ""
-}
-
-func cutRoles(roles []string) []string {
-	short := make([]string, 0, min(len(roles), maxRoles))
-	for _, role := range roles[:cap(short)] {
-		short = append(short, cut(role, maxRole))
-	}
-	return short
-}
-
-// cut returns at most limit bytes of the value, at the end of a character.
-func cut(value string, limit int) string {
-	const mark = "…"
-	if len(value) <= limit {
-		return value
-	}
-	end := limit - len(mark)
-	for end > 0 && end > limit-len(mark)-utf8.UTFMax && !utf8.RuneStart(value[end]) {
-		end--
-	}
-	return value[:end] + mark
 }

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/osapi-io/auditstream-operator/auditstore"
+	"github.com/osapi-io/auditstream-operator/auditstore/internal/attribute"
 	"github.com/osapi-io/auditstream-operator/auditstore/internal/clientip"
 )
 
@@ -139,7 +140,7 @@ var errNotNew = status.Error(codes.Internal, "auditgrpc: the interceptor was not
 func (i *Interceptor) begin(ctx context.Context, fullMethod, method string) *call {
 	c := &call{Interceptor: i, start: time.Now(), fullMethod: fullMethod}
 	c.entry = auditstore.Entry{
-		Timestamp: c.start.UTC(), Method: method, Path: cut(fullMethod, maxValue), SourceIP: i.clientAddress(ctx),
+		Timestamp: c.start.UTC(), Method: method, Path: attribute.Cut(fullMethod, attribute.MaxValue), SourceIP: i.clientAddress(ctx),
 	}
 	c.ctx = context.WithValue(ctx, callKey{}, c)
 	return c

@@ -5,20 +5,13 @@ import (
 	"net/http"
 	"runtime/debug"
 	"time"
-	"unicode/utf8"
-
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/osapi-io/auditstream-operator/auditstore"
+	"github.com/osapi-io/auditstream-operator/auditstore/internal/attribute"
 )
 
-// How many bytes of a value an entry takes. JSON needs up to six bytes for one, and a server by default takes messages of 1 MiB.
-const (
-	maxMethod = 64
-	maxValue  = 4 << 10
-	maxRole   = 256
-	maxRoles  = 128
-)
+// maxMethod is how many bytes of a method an entry takes.
+const maxMethod = 64
 
 // record writes the entry, unless it is one that is not wanted. It reports every failure itself.
 func (e *exchange) record(status int) error {
@@ -46,7 +39,7 @@ func (e *exchange) complete(status int) auditstore.Entry {
 	entry.DurationMs = time.Since(e.start).Milliseconds()
 
 	r := e.seen()
-	entry.TraceID = traceID(r.Context(), e.request.Context())
+	entry.TraceID = attribute.TraceID(r.Context(), e.request.Context())
 	entry.Roles = []string{}
 	var failures []error
 	fill := func(name string, set func()) {
@@ -54,12 +47,12 @@ func (e *exchange) complete(status int) auditstore.Entry {
 			failures = append(failures, err)
 		}
 	}
-	fill("User", func() { entry.User = cut(e.cfg.User(r), maxValue) })
+	fill("User", func() { entry.User = attribute.Cut(e.cfg.User(r), attribute.MaxValue) })
 	if e.cfg.Roles != nil {
-		fill("Roles", func() { entry.Roles = cutRoles(e.cfg.Roles(r)) })
+		fill("Roles", func() { entry.Roles = attribute.Roles(e.cfg.Roles(r)) })
 	}
 	if e.cfg.OperationID != nil {
-		fill("OperationID", func() { entry.OperationID = cut(e.cfg.OperationID(r), maxValue) })
+		fill("OperationID", func() { entry.OperationID = attribute.Cut(e.cfg.OperationID(r), attribute.MaxValue) })
 	}
 	for _, err := range failures {
 		e.report(entry, err)
@@ -92,34 +85,4 @@ func guard(name string, f func()) (err error) {
 	}()
 	f()
 	return nil
-}
-
-func traceID(contexts ...context.Context) string {
-	for _, ctx := range contexts {
-		if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
-			return span.TraceID().String()
-		}
-	}
-	return ""
-}
-
-func cutRoles(roles []string) []string {
-	short := make([]string, 0, min(len(roles), maxRoles))
-	for _, role := range roles[:cap(short)] {
-		short = append(short, cut(role, maxRole))
-	}
-	return short
-}
-
-// cut returns at most limit bytes of the value, at the end of a character.
-func cut(value string, limit int) string {
-	const mark = "…"
-	if len(value) <= limit {
-		return value
-	}
-	end := limit - len(mark)
-	for end > 0 && end > limit-len(mark)-utf8.UTFMax && !utf8.RuneStart(value[end]) {
-		end--
-	}
-	return value[:end] + mark
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/osapi-io/auditstream-operator/auditstore"
+	"github.com/osapi-io/auditstream-operator/auditstore/internal/attribute"
 )
 
 // Writer is what the middleware needs of a store. Every auditstore.Store is a Writer.
@@ -81,7 +82,7 @@ func (a *auditor) begin(w http.ResponseWriter, r *http.Request) *exchange {
 	e := &exchange{auditor: a, start: start, outer: r}
 	// Handlers may change the request: what identifies it is taken now.
 	e.entry = auditstore.Entry{
-		Timestamp: start.UTC(), Method: cut(r.Method, maxMethod), Path: cut(target(r), maxValue), SourceIP: a.clientAddress(r),
+		Timestamp: start.UTC(), Method: attribute.Cut(r.Method, maxMethod), Path: attribute.Cut(target(r), attribute.MaxValue), SourceIP: a.clientAddress(r),
 	}
 	e.request = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e))
 	e.response = newResponse(w)
