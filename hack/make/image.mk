@@ -5,6 +5,7 @@
 #
 #     oci/                        OCI image layout: an index for all of IMAGE_PLATFORMS under the tag VERSION, and an SBOM that
 #                                 refers to the image of each platform
+#     <name>-oci.tar              that layout as one file
 #     digest                      the digest of that index, the same for the same commit wherever it is built
 #     <name>-linux-amd64.tar      archive of one platform, and the same for arm64, named <IMAGE>:<VERSION> once imported by
 #                                 ctr -n k8s.io image import, docker load or podman load
@@ -17,16 +18,19 @@ IMAGE ?= ghcr.io/osapi-io/auditstream-operator
 EXAMPLE_IMAGE ?= ghcr.io/osapi-io/auditstream-example
 IMAGE_PLATFORMS ?= linux/amd64 linux/arm64
 # Version, commit and the commit's time: what a build tells about itself. Without git, give all three.
-VERSION ?= v0.0.0-dev.g$(shell git rev-parse --short=12 HEAD)$(if $(GIT_DIRTY),.dirty)
-REVISION ?= $(shell git rev-parse HEAD)$(if $(GIT_DIRTY),-dirty)
-SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
-GIT_DIRTY = $(shell git status --porcelain 2>/dev/null | head -n 1)
+# Asked of git once, and only by targets that want to know.
+VERSION ?= $(eval VERSION := v0.0.0-dev.g$$(shell git rev-parse --short=12 HEAD)$$(if $$(GIT_DIRTY),.dirty))$(VERSION)
+REVISION ?= $(eval REVISION := $$(shell git rev-parse HEAD)$$(if $$(GIT_DIRTY),-dirty))$(REVISION)
+SOURCE_DATE_EPOCH ?= $(eval SOURCE_DATE_EPOCH := $$(shell git log -1 --format=%ct))$(SOURCE_DATE_EPOCH)
+GIT_DIRTY = $(eval GIT_DIRTY := $$(shell git status --porcelain | head -n 1))$(GIT_DIRTY)
 
 IMAGE_TOOL := $(LOCALBIN)/image
 IMAGE_DIR := dist/image/auditstream-operator
 EXAMPLE_IMAGE_DIR := dist/image/auditstream-example
 # Where binaries for other platforms than this one go: bin/platform/<os>-<arch>/<name>.
 PLATFORM_DIR := $(LOCALBIN)/platform
+
+MODULES += $(TOOLS_DIR)/image
 
 ##@ Images
 
@@ -41,6 +45,16 @@ image-example: $(IMAGE_TOOL) $(foreach p,$(IMAGE_PLATFORMS),$(PLATFORM_DIR)/$(su
 .PHONY: image-push
 image-push: $(IMAGE_TOOL) ## Push what make image built to IMAGE, with the credentials of docker login; TAGS='v0.2 latest' sets more tags.
 	@$(IMAGE_TOOL) push --layout $(IMAGE_DIR)/oci --to $(IMAGE) $(addprefix --tag ,$(TAGS))
+
+.PHONY: image-tool
+image-tool: $(IMAGE_TOOL)
+
+.PHONY: test-image-tool
+test-image-tool: ## Test bin/image, with a registry to push to.
+	go test -C $(TOOLS_DIR)/image -count=1 $(GOTESTFLAGS) ./...
+
+# The tests in test/image make a release with these.
+test: $(IMAGE_TOOL) $(HELM) $(KUSTOMIZE)
 
 # The same sources give the same bytes: no paths, no time, nothing of this machine's Go settings.
 define go-build-platform # <package> <linker flags>

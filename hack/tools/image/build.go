@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,14 +38,19 @@ type binary struct {
 func (o *options) register(fs *flag.FlagSet) {
 	fs.StringVar(&o.out, "out", "", "Directory to write to; what an earlier run wrote there is replaced.")
 	fs.StringVar(&o.name, "name", "", "Name of the image without a tag, such as ghcr.io/osapi-io/auditstream-operator.")
-	fs.StringVar(&o.version, "version", "", "Version, which is the tag too.")
-	fs.StringVar(&o.revision, "revision", "", "Commit that the binaries were built from.")
-	fs.Int64Var(&o.created, "created", 0, "Time of that commit, in seconds since 1970.")
 	fs.StringVar(&o.title, "title", "", "Name for people.")
 	fs.StringVar(&o.description, "description", "", "What the image is, in one sentence.")
 	fs.StringVar(&o.source, "source", "", "URL of the source code.")
 	fs.StringVar(&o.licenses, "licenses", "", "SPDX expression of the licences.")
 	fs.StringVar(&o.zoneinfo, "zoneinfo", "", "Go's lib/time/zoneinfo.zip; empty leaves the time zones out.")
+	o.registerBinary(fs)
+}
+
+// registerBinary defines what an SBOM needs as well.
+func (o *options) registerBinary(fs *flag.FlagSet) {
+	fs.StringVar(&o.version, "version", "", "Version, which is the image's tag too.")
+	fs.StringVar(&o.revision, "revision", "", "Commit that the binaries were built from.")
+	fs.Int64Var(&o.created, "created", 0, "Time of that commit, in seconds since 1970.")
 	fs.Func("binary", "Program of one platform as OS/ARCH=FILE; once for each. Its file name is the entry point.", o.addBinary)
 }
 
@@ -110,16 +117,29 @@ func runBuild(args []string) error {
 	var opts options
 	fs := flag.NewFlagSet("image build", flag.ContinueOnError)
 	opts.register(fs)
-	if err := fs.Parse(args); err != nil {
+	if err := parse(fs, args); err != nil {
 		return err
-	}
-	if fs.NArg() > 0 {
-		return fmt.Errorf("%q is no flag: image build --help lists them", fs.Arg(0))
 	}
 	if err := opts.validate(); err != nil {
 		return err
 	}
 	return replaceDir(opts.out, func(dir string) error { return build(&opts, dir) })
+}
+
+// parse leaves it to main to say what is wrong.
+func parse(fs *flag.FlagSet, args []string) error {
+	fs.SetOutput(io.Discard)
+	if err := fs.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			fs.SetOutput(os.Stdout)
+			fs.Usage()
+		}
+		return err
+	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("%q is no flag: %s --help lists them", fs.Arg(0), fs.Name())
+	}
+	return nil
 }
 
 // replaceDir has a directory appear only once it is whole.

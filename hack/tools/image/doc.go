@@ -3,6 +3,7 @@
 //
 //	image build --out DIR --name NAME --version VERSION --created SECONDS --binary linux/amd64=FILE [--binary ...] ...
 //	image push --layout DIR [--to NAME] [--tag TAG ...]
+//	image sbom --version VERSION --revision COMMIT --created SECONDS --binary darwin/arm64=FILE >FILE
 //
 // Besides the binary, an image has what a static binary wants of a system: certificate authorities, time zones, a user
 // nonroot (65532) and /tmp.

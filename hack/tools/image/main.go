@@ -9,7 +9,7 @@ import (
 	"os/signal"
 )
 
-const usage = "usage: image build|push [flags]; image build --help and image push --help list the flags"
+const usage = "usage: image build|push|sbom [flags]; image build --help lists the flags of build, and so on"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -33,6 +33,8 @@ func run(ctx context.Context, args []string) error {
 		return runBuild(args[1:])
 	case "push":
 		return runPush(ctx, args[1:])
+	case "sbom":
+		return runSBOM(args[1:])
 	}
 	return fmt.Errorf("%q is no command: %s", args[0], usage)
 }

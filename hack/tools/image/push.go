@@ -26,7 +26,7 @@ func runPush(ctx context.Context, args []string) error {
 		tags = append(tags, tag)
 		return nil
 	})
-	if err := fs.Parse(args); err != nil {
+	if err := parse(fs, args); err != nil {
 		return err
 	}
 	if *dir == "" {

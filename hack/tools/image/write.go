@@ -43,6 +43,9 @@ func build(opts *options, dir string) error {
 	if err := writeLayout(opts, index, sboms, filepath.Join(dir, layoutDir)); err != nil {
 		return err
 	}
+	if err := tarDir(filepath.Join(dir, layoutDir), filepath.Join(dir, opts.baseName()+"-oci.tar")); err != nil {
+		return err
+	}
 	digest, err := index.Digest()
 	if err != nil {
 		return err
