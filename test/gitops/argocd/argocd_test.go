@@ -1,11 +1,13 @@
 package argocd
 
 import (
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -20,39 +22,6 @@ const (
 	// engine is who gitops-engine's agent is to the API server: its process.
 	engine = "gitops-agent"
 
-	namespaceManifest = `apiVersion: v1
-kind: Namespace
-metadata:
-  name: payments
-`
-	apiAudit = `apiVersion: audit.osapi.io/v1alpha1
-kind: AuditStream
-metadata:
-  name: api-audit
-  namespace: payments
-  labels:
-    app.kubernetes.io/instance: payments-audit
-  annotations:
-    example.com/team: payments
-spec:
-  stream: AUDIT
-  subject: audit
-  maxAge: 30d
-`
-	apiAuditLonger = `apiVersion: audit.osapi.io/v1alpha1
-kind: AuditStream
-metadata:
-  name: api-audit
-  namespace: payments
-  labels:
-    app.kubernetes.io/instance: payments-audit
-  annotations:
-    example.com/team: payments
-spec:
-  stream: AUDIT
-  subject: audit
-  maxAge: 60d
-`
 	ledgerAudit = `apiVersion: audit.osapi.io/v1alpha1
 kind: AuditStream
 metadata:
@@ -75,9 +44,19 @@ spec:
 )
 
 var _ = Describe("An AuditStream in Git", Ordered, func() {
+	// What a team has on its resources stays there.
+	manifest := func(maxAge string) string {
+		GinkgoHelper()
+		text := onPage("audit/payments/api-audit.yaml")
+		Expect(text).To(And(ContainSubstring("  namespace: payments\n"), ContainSubstring("maxAge: 30d")))
+		text = strings.Replace(text, "  namespace: payments\n", "  namespace: payments\n"+
+			"  labels: {app.kubernetes.io/instance: payments-audit}\n  annotations: {example.com/team: payments}\n", 1)
+		return strings.Replace(text, "30d", maxAge, 1)
+	}
+
 	It("is applied, and Healthy once the stream is there", func(ctx SpecContext) {
-		write("namespace.yaml", namespaceManifest)
-		write("api-audit.yaml", apiAudit)
+		write("namespace.yaml", onPage("audit/payments/namespace.yaml"))
+		write("api-audit.yaml", manifest("30d"))
 		write("ledger-audit.yaml", ledgerAudit)
 		push(ctx, "Keep audit trails")
 		for _, name := range []string{"api-audit", "ledger-audit"} {
@@ -96,13 +75,13 @@ var _ = Describe("An AuditStream in Git", Ordered, func() {
 
 	It("is changed by a commit, and the stream with it", func(ctx SpecContext) {
 		before := get(ctx, "api-audit")
-		write("api-audit.yaml", apiAuditLonger)
+		write("api-audit.yaml", manifest("60d"))
 		push(ctx, "Keep them longer")
 		Eventually(keep("AUDIT")).WithContext(ctx).Should(Equal(60 * day))
 		Eventually(now("api-audit")).WithContext(ctx).Should(haveHealth(argocd.Healthy))
 		after := get(ctx, "api-audit")
 		Expect(after.GetGeneration()).To(Equal(before.GetGeneration()+1), "one write for one commit")
-		Expect(after.GetLabels()).To(Equal(before.GetLabels()))
+		Expect(after.GetLabels()).To(Equal(map[string]string{"app.kubernetes.io/instance": "payments-audit"}))
 		Expect(after.GetAnnotations()).To(HaveKeyWithValue("example.com/team", "payments"))
 	}, SpecTimeout(journeyTimeout))
 
@@ -167,7 +146,7 @@ var _ = Describe("An AuditStream in Git", Ordered, func() {
 		live, err := env.js.Stream(ctx, "AUDIT")
 		Expect(err).NotTo(HaveOccurred())
 		created := live.CachedInfo().Created
-		write("api-audit.yaml", apiAudit)
+		write("api-audit.yaml", manifest("30d"))
 		push(ctx, "Keep them after all")
 		Eventually(now("api-audit")).WithContext(ctx).Should(haveHealth(argocd.Healthy))
 		Eventually(keep("AUDIT")).WithContext(ctx).Should(Equal(30 * day))
@@ -175,6 +154,19 @@ var _ = Describe("An AuditStream in Git", Ordered, func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(live.CachedInfo().Created).To(Equal(created), "the same stream")
 		Expect(entries("AUDIT")(ctx)).To(BeEquivalentTo(5))
+	}, SpecTimeout(journeyTimeout))
+})
+
+var _ = Describe("The health check and the actions", func() {
+	It("are added to argocd-cm as the page says, beside what is there", func(ctx SpecContext) {
+		kubectl(ctx, "create", "namespace", "argocd")
+		kubectl(ctx, "create", "configmap", "argocd-cm", "--namespace=argocd", "--from-literal=url=https://argocd.example.com")
+		kubectl(ctx, commandOnPage()...)
+		configMap := &corev1.ConfigMap{}
+		Expect(env.k8s.Get(ctx, client.ObjectKey{Namespace: "argocd", Name: "argocd-cm"}, configMap)).To(Succeed())
+		Expect(configMap.Data).To(SatisfyAll(HaveLen(3), HaveKey("url"),
+			HaveKey("resource.customizations.health.audit.osapi.io_AuditStream"),
+			HaveKey("resource.customizations.actions.audit.osapi.io_AuditStream")))
 	}, SpecTimeout(journeyTimeout))
 })
 
