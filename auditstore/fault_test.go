@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 func TestReadsFallBackToTheLeader(t *testing.T) {
@@ -38,6 +39,40 @@ func TestReadsFallBackToTheLeader(t *testing.T) {
 	wantIs(t, err, ErrNotFound)
 	if lagging.Load() != 4 {
 		t.Errorf("%d direct gets were refused, want 4", lagging.Load())
+	}
+}
+
+// TestAnswersToOtherQuestions: a replica that answers with another message than was asked for is not believed.
+func TestAnswersToOtherQuestions(t *testing.T) {
+	s, _, srv := open(t)
+	mustWrite(t, s, "a", "b", "c")
+	g := newGateway(t, srv)
+	s = openOn(t, g.js)
+	var wrong atomic.Int64
+	g.set(func(operation string, msg *nats.Msg) bool {
+		if !strings.HasPrefix(operation, "DIRECT.GET.") {
+			return false
+		}
+		wrong.Add(1)
+		answer := nats.NewMsg(msg.Reply)
+		answer.Data = body("x", "eve")
+		for key, value := range map[string]string{
+			jetstream.SequenceHeader: "999", jetstream.SubjectHeader: testSubject + ".x", jetstream.StreamHeader: testStream,
+			jetstream.TimeStampHeaer: time.Now().Format(time.RFC3339Nano), jetstream.ExpectedLastSubjSeqHeader: "0",
+		} {
+			answer.Header.Set(key, value)
+		}
+		_ = msg.RespondMsg(answer)
+		return true
+	})
+	if entry, err := s.Get(t.Context(), "b"); err != nil || entry.ID != "b" {
+		t.Errorf("Get gave %+v, %v", entry, err)
+	}
+	if got, total := list(t, s, 5, 0); got != "c b a" || total != 3 {
+		t.Errorf("List is %q of %d", got, total)
+	}
+	if wrong.Load() != 4 {
+		t.Errorf("%d wrong answers were given, want 4", wrong.Load())
 	}
 }
 
