@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Writes what the chart and dist/install.yaml have from config/, so that it is maintained in one place.
+# Writes what the chart and dist/install.yaml have from config/, and the version in docs/install.md, so that each is maintained in
+# one place.
 #
 #   hack/chart/sync.sh <directory>           writes below it: the repository's own for make chart, another one to compare
 #   hack/chart/sync.sh --check               fails where what is in the repository is stale
@@ -47,6 +48,8 @@ write() { # <directory>
   mv -- "$files" "$root/$chart/files"
 
   mkdir -p "$root/dist"
+  sed -i.tmp "s|newTag: .*|newTag: $(chart_value appVersion)|" "$root/docs/install.md"
+  rm -f -- "$root/docs/install.md.tmp"
   "$kustomize" build config/default | sed "s|image: controller:latest\$|image: $(image)|" >"$root/dist/install.yaml.tmp"
   mv -- "$root/dist/install.yaml.tmp" "$root/dist/install.yaml"
 }
@@ -55,11 +58,13 @@ check() {
   local path stale=0
   work=$(mktemp -d)
   trap 'rm -rf "$work"' EXIT
+  mkdir "$work/docs"
+  cp docs/install.md "$work/docs"
   write "$work"
-  for path in "$chart/files" dist/install.yaml; do
+  for path in "$chart/files" dist/install.yaml docs/install.md; do
     if ! diff -ruN "$path" "$work/$path" >"$work/diff"; then
       head -n 40 "$work/diff"
-      echo "$path is not what config/ says: run make chart, and add it to the commit." >&2
+      echo "$path is not what config/ and Chart.yaml say: run make chart, and add it to the commit." >&2
       stale=1
     fi
   done
@@ -68,6 +73,6 @@ check() {
 
 case ${1:-} in
   --check) check ;;
-  "") sed -n '2,6p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  "") sed -n '2,7p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
   *) write "$(cd -- "$1" && pwd)" ;;
 esac

@@ -14,6 +14,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/osapi-io/auditstream-operator/internal/testenv"
 )
@@ -82,6 +83,22 @@ func kustomize(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// versions are those in Chart.yaml.
+type versions struct{ Version, AppVersion string }
+
+func readChart(t *testing.T) versions {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(chartDir, "Chart.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	chart := versions{}
+	if err := sigsyaml.Unmarshal(text, &chart); err != nil {
+		t.Fatal(err)
+	}
+	return chart
 }
 
 type objects map[string]*unstructured.Unstructured
