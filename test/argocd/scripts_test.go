@@ -120,6 +120,19 @@ func TestAnOldFailureIsNoFailure(t *testing.T) {
 	g.Expect(HealthOf(obj)).To(gomega.HaveField("Status", Progressing))
 }
 
+// As kstatus has it, a condition counts while it is True.
+func TestStalledHasToBeTrue(t *testing.T) {
+	g := gomega.NewWithT(t)
+	obj := dump(g, "testdata", "stream-not-owned.yaml")
+	conditions, _, err := unstructured.NestedSlice(obj, "status", "conditions")
+	g.Expect(err).NotTo(gomega.HaveOccurred())
+	for _, c := range conditions {
+		c.(map[string]any)["status"] = "False"
+	}
+	g.Expect(unstructured.SetNestedSlice(obj, conditions, "status", "conditions")).To(gomega.Succeed())
+	g.Expect(HealthOf(obj)).To(gomega.HaveField("Status", Progressing))
+}
+
 func TestDiscovery(t *testing.T) {
 	var tests actionTests
 	load(gomega.NewWithT(t), &tests, "actions", "action_test.yaml")
