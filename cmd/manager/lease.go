@@ -19,6 +19,8 @@ type fencedLock struct {
 	resourcelock.Interface
 	held atomic.Bool
 	lost func(holder string)
+	// waitedFor is who leads while this operator waits, as it was logged last.
+	waitedFor string
 }
 
 func newFencedLock(config *rest.Config, opts *options) (resourcelock.Interface, error) {
@@ -38,8 +40,14 @@ func newFencedLock(config *rest.Config, opts *options) (resourcelock.Interface, 
 
 func (l *fencedLock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
 	lease, raw, err := l.Interface.Get(ctx)
-	if err == nil && l.held.Load() && lease.HolderIdentity != "" && lease.HolderIdentity != l.Identity() {
+	if err != nil || lease.HolderIdentity == "" || lease.HolderIdentity == l.Identity() {
+		return lease, raw, err
+	}
+	if l.held.Load() {
 		l.lost(lease.HolderIdentity)
+	} else if l.waitedFor != lease.HolderIdentity {
+		l.waitedFor = lease.HolderIdentity
+		ctrl.Log.WithName("setup").Info("Another operator leads; this one waits", "leader", lease.HolderIdentity, "lease", l.Describe())
 	}
 	return lease, raw, err
 }

@@ -16,6 +16,8 @@ type leaseOf struct {
 
 func (l *leaseOf) Identity() string { return "me" }
 
+func (l *leaseOf) Describe() string { return "system/lease" }
+
 func (l *leaseOf) Get(context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
 	return &resourcelock.LeaderElectionRecord{HolderIdentity: l.holder}, nil, nil
 }

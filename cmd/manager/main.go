@@ -97,7 +97,7 @@ func run(ctx context.Context, opts *options) error {
 	if err != nil {
 		return err
 	}
-	if err := addChecks(ctx, mgr, nats); err != nil {
+	if err := errors.Join(addChecks(ctx, mgr, nats), mgr.Add(newRivals(mgr, lock))); err != nil {
 		return err
 	}
 	ctrl.Log.WithName("setup").Info("Started the operator", "servers", opts.nats.String())
