@@ -20,3 +20,7 @@ api-compat: $(APIDIFF) $(CRDIFY) ## Fail where the CRD or a Go package breaks us
 .PHONY: test-upgrade
 test-upgrade: manifests generate $(CONTROL_PLANE) nats-server $(MANAGER) ## Upgrade from the previous release over live streams, and go back.
 	$(GO_TEST) -timeout $(E2E_TIMEOUT) -v $(GOTESTFLAGS) ./test/upgrade/...
+
+.PHONY: test-baddays
+test-baddays: manifests generate $(CONTROL_PLANE) nats-server $(MANAGER) ## Try what goes wrong around the operator: installed twice, the CRD deleted, 500 resources at once.
+	$(GO_TEST) -timeout $(E2E_TIMEOUT) -v $(GOTESTFLAGS) ./test/baddays/...

@@ -27,10 +27,12 @@ type facts struct {
 	Finalizers string
 	Created    time.Time
 	Owner      string
-	State      jetstream.StreamState
-	Consumer   time.Time
-	Delivered  jetstream.SequenceInfo
-	AckFloor   jetstream.SequenceInfo
+	// Copied is when each bucket's copy began and ended.
+	Copied    string
+	State     jetstream.StreamState
+	Consumer  time.Time
+	Delivered jetstream.SequenceInfo
+	AckFloor  jetstream.SequenceInfo
 }
 
 func factsOf(ctx context.Context, name string) facts {
@@ -46,6 +48,9 @@ func factsOf(ctx context.Context, name string) facts {
 		UID: obj.UID, Generation: obj.Generation, Finalizers: strings.Join(obj.Finalizers, ","),
 		Created: info.Created, Owner: info.Config.Metadata["audit.osapi.io/owner"], State: info.State,
 		Consumer: reader.Created, Delivered: reader.Delivered, AckFloor: reader.AckFloor,
+	}
+	for _, b := range obj.Status.Migration {
+		f.Copied += fmt.Sprintf("%s from %s to %s; ", b.Bucket, b.StartTime, b.CompletionTime)
 	}
 	f.Delivered.Last, f.AckFloor.Last = nil, nil
 	f.State.Consumers = 0 // the operator reads back what it has copied
