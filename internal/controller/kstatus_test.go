@@ -42,15 +42,16 @@ type revisions struct {
 	ended  bool
 }
 
-// watchRevisions begins with a control plane that has no AuditStreams yet.
+// watchRevisions begins with what is made from now on.
 func watchRevisions(ctx context.Context, config *rest.Config) *revisions {
 	GinkgoHelper()
 	dyn, err := dynamic.NewForConfig(config)
 	Expect(err).NotTo(HaveOccurred())
+	streams := dyn.Resource(v1alpha1.GroupVersion.WithResource("auditstreams"))
+	before, err := streams.List(ctx, metav1.ListOptions{})
+	Expect(err).NotTo(HaveOccurred())
 	longer := int64(3600) // than the suite may take
-	w, err := dyn.Resource(v1alpha1.GroupVersion.WithResource("auditstreams")).Watch(ctx, metav1.ListOptions{
-		ResourceVersion: "0", TimeoutSeconds: &longer,
-	})
+	w, err := streams.Watch(ctx, metav1.ListOptions{ResourceVersion: before.GetResourceVersion(), TimeoutSeconds: &longer})
 	Expect(err).NotTo(HaveOccurred())
 	r := &revisions{seen: map[types.UID][]*unstructured.Unstructured{}}
 	go r.record(w)
