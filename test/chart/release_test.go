@@ -95,9 +95,7 @@ func TestWithoutKeepTheCRDGoesAndTheDataStays(t *testing.T) {
 // TestANamespacedReleaseLeavesOtherNamespacesAlone runs the operator under the roles that the chart gives it for one namespace.
 func TestANamespacedReleaseLeavesOtherNamespacesAlone(t *testing.T) {
 	r := newRig(t)
-	for _, name := range []string{"payments", "ledger"} {
-		r.must(r.k8s.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
-	}
+	r.namespaces("payments", "ledger")
 	r.helm("install", release, chartDir, "--namespace", testenv.OperatorNamespace, "--create-namespace",
 		"--set", "namespaces={payments},nats.url="+r.nats.URL())
 	other := &v1alpha1.AuditStream{
@@ -117,6 +115,29 @@ func TestANamespacedReleaseLeavesOtherNamespacesAlone(t *testing.T) {
 		if strings.TrimSpace(got) != want {
 			t.Errorf("may the operator list AuditStreams in %s: %q, want %q", namespace, got, want)
 		}
+	}
+}
+
+// TestTheAPIServerTakesWhateverTheChartRenders asks it with strict field validation, and without the object being made.
+func TestTheAPIServerTakesWhateverTheChartRenders(t *testing.T) {
+	r := newRig(t)
+	r.prometheusOperator()
+	r.namespaces("payments", "ledger", testenv.OperatorNamespace)
+	for _, values := range goldens(t) {
+		file := filepath.Join(r.dir, filepath.Base(values))
+		rendered := render(t, "--values", values)
+		r.must(os.WriteFile(file, []byte(rendered), 0o600))
+		taken := r.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "--filename", file)
+		if got, want := strings.Count(taken, "\n"), len(objectsOf(t, rendered)); got != want {
+			t.Errorf("of the objects with %s %d were taken, want %d:\n%s", values, got, want, taken)
+		}
+	}
+}
+
+func (r *rig) namespaces(names ...string) {
+	r.t.Helper()
+	for _, name := range names {
+		r.must(r.k8s.Create(r.t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
 	}
 }
 

@@ -13,11 +13,7 @@ import (
 // TestRendersAreWhatTheyWere renders the chart with each of testdata/*.values.yaml and compares the result with the golden file
 // beside it. go test ./test/chart -run Renders -update writes these files; look at what changes.
 func TestRendersAreWhatTheyWere(t *testing.T) {
-	values, err := filepath.Glob("testdata/*.values.yaml")
-	if err != nil || len(values) == 0 {
-		t.Fatalf("no values in testdata: %v", err)
-	}
-	for _, file := range values {
+	for _, file := range goldens(t) {
 		name := strings.TrimSuffix(filepath.Base(file), ".values.yaml")
 		t.Run(name, func(t *testing.T) {
 			got := withoutVersions(t, withoutFiles(render(t, "--values", file)))
@@ -36,13 +32,24 @@ func TestRendersAreWhatTheyWere(t *testing.T) {
 	}
 }
 
-// withoutFiles leaves out what is long and copied from config/, which other tests compare: the spec of the CRD, the alerts and
-// the dashboards.
+// goldens are the files with values.
+func goldens(t *testing.T) []string {
+	t.Helper()
+	values, err := filepath.Glob("testdata/*.values.yaml")
+	if err != nil || len(values) == 0 {
+		t.Fatalf("no values in testdata: %v", err)
+	}
+	return values
+}
+
+// withoutFiles leaves out what is copied from config/ as it is, which another test compares: the spec of the CRD, rules of
+// roles, the alerts and the dashboards.
 func withoutFiles(rendered string) string {
 	var kept []string
 	for document := range strings.SplitSeq(rendered, "---\n") {
 		for _, long := range []struct{ kind, from string }{
 			{"CustomResourceDefinition", "\nspec:\n"}, {"PrometheusRule", "\nspec:\n"}, {"ConfigMap", "\ndata:\n"},
+			{"ClusterRole", "\nrules:\n"}, {"Role", "\nrules:\n"},
 		} {
 			head, _, found := strings.Cut(document, long.from)
 			if found && strings.Contains(head, "\nkind: "+long.kind+"\n") {
@@ -89,6 +96,15 @@ func TestTheSchemaRefusesWhatIsWrong(t *testing.T) {
 		_, err := tryRender(t, "--set", test.set)
 		if err == nil || !strings.Contains(err.Error(), "don't meet the specifications of the schema") || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("--set %s: want the schema to refuse %s, got %v", test.set, test.says, err)
+		}
+	}
+}
+
+func TestHelmFindsNothingToSay(t *testing.T) {
+	for _, values := range goldens(t) {
+		out, err := output(t.Context(), helmEnv(t), tool(t, "helm"), "lint", "--strict", "--quiet", "--values", values, chartDir)
+		if err != nil || strings.Contains(out, "[WARNING]") {
+			t.Errorf("helm lint with %s: %v\n%s", values, err, out)
 		}
 	}
 }

@@ -46,12 +46,15 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
+	if strings.EqualFold(os.Getenv("USE_EXISTING_CLUSTER"), "true") {
+		t.Skip("operators are installed and uninstalled: not in a cluster that somebody has")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	log.SetLogger(logr.Discard())
 	r := &rig{t: t, dir: t.TempDir()}
 	var err error
-	r.cp, err = testenv.StartControlPlane(ctx, testenv.ControlPlaneOptions{IgnoreExisting: true})
+	r.cp, err = testenv.StartControlPlane(ctx, testenv.ControlPlaneOptions{})
 	r.must(err)
 	t.Cleanup(func() { r.must(r.cp.Stop()) })
 	r.nats, err = testenv.StartNATS(ctx, testenv.NATSOptions{})
@@ -223,6 +226,9 @@ func (r *rig) auditStream(namespace, name string) *v1alpha1.AuditStream {
 func (r *rig) gone(all objects) error {
 	for key, object := range all {
 		err := r.k8s.Get(r.t.Context(), client.ObjectKeyFromObject(object), object.DeepCopy())
+		if err == nil {
+			return fmt.Errorf("%s is still there", key)
+		}
 		if !apierrors.IsNotFound(err) {
 			return fmt.Errorf("%s: %w", key, err)
 		}
