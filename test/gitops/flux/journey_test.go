@@ -121,6 +121,7 @@ func failed(ctx SpecContext) {
 	Expect(now(apiAudit)(ctx)).To(SatisfyAll(
 		beReady(metav1.ConditionFalse, v1alpha1.ReasonReplicasUnsupported),
 		WithTransform(said(v1alpha1.ConditionStalled), HavePrefix("True "+v1alpha1.ReasonReplicasUnsupported))))
+	Expect(kubectl(ctx, "get", "auditstreams", "--all-namespaces")).To(MatchRegexp(`payments +api-audit .*` + v1alpha1.ReasonReplicasUnsupported))
 	Eventually(env.events.all).WithContext(ctx).Should(ContainElement(
 		HavePrefix("error Kustomization flux-system/audit-payments HealthCheckFailed ")))
 	Expect(onServer(ctx, stream).Config).To(Equal(streamBefore))

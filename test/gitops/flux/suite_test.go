@@ -51,6 +51,7 @@ func TestFlux(t *testing.T) {
 	SetDefaultConsistentlyPollingInterval(poll)
 	SetDefaultEventuallyTimeout(soon)
 	SetDefaultConsistentlyDuration(aWhile)
+	EnforceDefaultTimeoutsWhenUsingContexts()
 	RunSpecs(t, "Audit streams from Git, with Flux")
 }
 
