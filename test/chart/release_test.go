@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
 	"github.com/osapi-io/auditstream-operator/internal/testenv"
 )
 
@@ -109,12 +110,40 @@ func TestANamespacedReleaseLeavesOtherNamespacesAlone(t *testing.T) {
 	if got := r.auditStream("ledger", "api-audit"); got.Status.ObservedGeneration > 0 || len(got.Status.Conditions) > 0 {
 		t.Errorf("the other namespace's AuditStream has the status %+v", got.Status)
 	}
+	r.leavesWhatIsOwnedElsewhere()
 	account := "--as=system:serviceaccount:" + testenv.OperatorNamespace + ":" + testenv.OperatorServiceAccount
 	for namespace, want := range map[string]string{"payments": "yes", "ledger": "no"} {
 		got, _ := r.cp.Kubectl(t.Context(), "auth", "can-i", "list", "auditstreams", "--namespace", namespace, account)
 		if strings.TrimSpace(got) != want {
 			t.Errorf("may the operator list AuditStreams in %s: %q, want %q", namespace, got, want)
 		}
+	}
+}
+
+// leavesWhatIsOwnedElsewhere has a resource of payments declare the stream that ledger's operator has claimed.
+func (r *rig) leavesWhatIsOwnedElsewhere() {
+	r.t.Helper()
+	cluster := &corev1.Namespace{}
+	r.must(r.k8s.Get(r.t.Context(), client.ObjectKey{Name: metav1.NamespaceSystem}, cluster))
+	owner := jsbuilder.OwnerValue(string(cluster.UID), "ledger", "api-audit")
+	_, err := r.jetStream().CreateStream(r.t.Context(), jetstream.StreamConfig{
+		Name: "LEDGER", Subjects: []string{"ledger.>"}, Metadata: map[string]string{jsbuilder.MetadataOwner: owner},
+	})
+	r.must(err)
+	r.must(r.k8s.Create(r.t.Context(), &v1alpha1.AuditStream{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "payments", Name: "thief"},
+		Spec:       v1alpha1.AuditStreamSpec{Stream: "LEDGER", Subject: "ledger", AdoptionPolicy: v1alpha1.AdoptionPolicyAdopt},
+	}))
+	r.eventually("the operator to say that it may not have the stream", func() error {
+		conditions := r.auditStream("payments", "thief").Status.Conditions
+		if ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady); ready == nil || ready.Status == metav1.ConditionTrue ||
+			!strings.Contains(ready.Message, "ledger/api-audit") {
+			return fmt.Errorf("it says %+v", conditions)
+		}
+		return nil
+	})
+	if got := r.stream("LEDGER").Config.Metadata[jsbuilder.MetadataOwner]; got != owner {
+		r.t.Errorf("the stream of %s is now owned by %s", owner, got)
 	}
 }
 
