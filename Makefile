@@ -136,7 +136,7 @@ verify: $(CONTROLLER_GEN) $(CRD_REF_DOCS) $(KUSTOMIZE) lint vet ## Run lint and 
 
 .PHONY: test
 test: manifests generate $(call existing-cluster-or,$(API_SERVER)) nats-server ## Run the unit, API-validation and controller tests; RACE=1 with the race detector.
-	@packages=$$(go list ./... | grep -vE '/test/(e2e|chaos|gitops|upgrade|baddays|pods)'); set -x; \
+	@packages=$$(go list ./... | grep -vE '/test/(e2e|chaos|gitops|upgrade|baddays|pods|metrics)'); set -x; \
 	$(GO_TEST) -timeout $(TEST_TIMEOUT) $(GOTESTFLAGS) $$packages
 
 .PHONY: test-e2e
