@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -56,6 +58,7 @@ func TestWhatPeopleWatch(t *testing.T) {
 	t.Run("Each panel shows something", func(t *testing.T) { j.with(t).panels() })
 	t.Run("Each metric is documented", func(t *testing.T) { j.with(t).documented() })
 	t.Run("Each rule works, and a loss is told", func(t *testing.T) { j.with(t).rules() })
+	t.Run("The runbooks' commands work, and end the alert of a loss", func(t *testing.T) { j.with(t).runbooks() })
 	t.Run("NATS goes and comes", func(t *testing.T) { j.with(t).outage() })
 	t.Run("Nothing is left of what is gone", func(t *testing.T) { j.with(t).deletion() })
 }
@@ -313,4 +316,30 @@ func (j *journey) deletion() {
 			return !strings.Contains(line, fmt.Sprintf("namespace=%q", namespace))
 		}), err
 	}).Should(BeEmpty())
+}
+
+// runbooks runs what docs/runbooks.md has kubectl do with an AuditStream, on the one that was lost.
+func (j *journey) runbooks() {
+	kubectl, err := testenv.Kubectl()
+	j.Expect(err).NotTo(HaveOccurred())
+	ran := 0
+	for line := range strings.Lines(string(read(j.T, "docs", "runbooks.md"))) {
+		command, ok := strings.CutPrefix(line, "$ kubectl ")
+		if !ok || !strings.Contains(command, "auditstream") || strings.Contains(command, testenv.OperatorNamespace) {
+			continue
+		}
+		command, _, _ = strings.Cut(command, "|") // a grep that finds nothing is no fault
+		command = strings.ReplaceAll(command, "api-audit", "lost")
+		cmd := exec.CommandContext(j.Context(), "sh", "-ec", `"$0" `+command+"", kubectl) // #nosec G204 -- the repository's own text
+		cmd.Env = append(os.Environ(), "KUBECONFIG="+j.cp.Kubeconfig())
+		out, err := cmd.CombinedOutput()
+		j.Expect(err).NotTo(HaveOccurred(), "kubectl %s%s", command, out)
+		j.Expect(string(out)).NotTo(ContainSubstring("error"), command)
+		ran++
+	}
+	j.Expect(ran).To(BeNumerically(">", 8))
+	j.Eventually(func() (string, error) {
+		states, err := j.prom.alertingRules(j.Context())
+		return states["AuditStreamEntriesLost"].State, err
+	}).Should(Equal("inactive"))
 }
