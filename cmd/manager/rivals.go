@@ -74,10 +74,10 @@ func (r *rivals) look(ctx context.Context) {
 	}
 	slices.Sort(found)
 	text := strings.Join(found, ", ")
-	switch {
-	case text == r.said:
+	switch text {
+	case r.said:
 		return
-	case text == "":
+	case "":
 		log.Info("No other operator leads any more")
 	default:
 		log.Info("Another operator leads in this cluster, too: uninstall one of them", "others", text)
