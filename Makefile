@@ -56,8 +56,8 @@ ignore-not-found ?= false
 # Results of tests against real servers say nothing about the next run: they are not cached.
 GO_TEST = go test $(if $(filter 1 true yes,$(RACE)),-race) -count=1
 
-# Directories with a go.mod that has to be tidy. Not hack/tools/natscli: to tidy it, go wants modules that only the tests of
-# its dependencies use.
+# Directories with a go.mod that has to be tidy. Not hack/tools/natscli and hack/flux: to tidy them, go wants modules that only
+# the tests of their dependencies use.
 MODULES = . $(TOOLS_DIR) $(TOOLS_DIR)/golangci-lint hack/controlplane
 
 .DEFAULT_GOAL := help

@@ -3,6 +3,7 @@
 GITOPS_ENGINE_DIR := hack/gitops-engine
 GITOPS_AGENT := $(LOCALBIN)/gitops-agent
 ARGOCD_TIMEOUT ?= 15m
+MODULES += $(GITOPS_ENGINE_DIR)
 
 ##@ GitOps with Argo CD
 

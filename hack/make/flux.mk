@@ -4,6 +4,7 @@ FLUX_DIR := hack/flux
 FLUX_CONTROLLERS := source-controller kustomize-controller
 FLUX_BINARIES := $(addprefix $(LOCALBIN)/,$(FLUX_CONTROLLERS))
 FLUX_TIMEOUT ?= 15m
+MODULES += $(FLUX_DIR)/artifact
 
 ##@ GitOps
 

@@ -5,6 +5,7 @@ PROMETHEUS_TOOLS := $(TOOLS_DIR)/prometheus
 PROMETHEUS := $(LOCALBIN)/prometheus
 PROMTOOL := $(LOCALBIN)/promtool
 METRICS_TIMEOUT ?= 15m
+MODULES += $(PROMETHEUS_TOOLS)
 
 ##@ Metrics
 

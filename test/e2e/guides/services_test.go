@@ -51,7 +51,7 @@ func TestPermissionsOfAService(t *testing.T) {
 	g.must(store.Write(t.Context(), auditstore.Entry{ID: "tailed"}))
 	for record, err := range store.Tail(t.Context(), page.Latest) {
 		g.must(err)
-		if record.Entry.ID != "tailed" {
+		if record.ID != "tailed" {
 			t.Errorf("the tail shows %+v", record)
 		}
 		break
