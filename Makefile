@@ -235,7 +235,8 @@ nats: $(NATS)
 
 .PHONY: clean
 clean: ## Delete what was built, except the control plane, which takes minutes.
-	rm -rf dist .demo
+	rm -rf .demo
+	if [ -d dist ]; then find dist -mindepth 1 -maxdepth 1 ! -name install.yaml -exec rm -rf {} +; fi
 	if [ -d bin ]; then find bin -mindepth 1 -maxdepth 1 ! -name k8s -exec rm -rf {} +; fi
 
 .PHONY: clean-all
