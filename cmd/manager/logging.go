@@ -18,7 +18,7 @@ func logOptions() zap.Options { return zap.Options{StacktraceLevel: zapcore.Pani
 // setLogger has everything that is logged in this process go the same way, so that each line of it can be read by the same
 // program: client-go logs by klog, and net/http by Go's standard logger.
 func setLogger(opts *zap.Options) {
-	logger := zap.New(zap.UseFlagOptions(opts))
+	logger := calm(zap.New(zap.UseFlagOptions(opts)))
 	ctrl.SetLogger(logger)
 	klog.SetLogger(logger.WithName("client-go"))
 	stdlog.SetFlags(0)
