@@ -23,7 +23,7 @@ pods-requirements:
 	@INSTALL=$(INSTALL) hack/kubelet/require.sh
 
 .PHONY: pods-binaries
-pods-binaries: $(CONTROL_PLANE) $(KUBELET) $(KUBE_SCHEDULER) manifests $(addprefix pods-image-,$(PODS_IMAGES)) ## Build all that test/pods runs, images included.
+pods-binaries: $(CONTROL_PLANE) $(KUBELET) $(KUBE_SCHEDULER) $(HELM) manifests $(addprefix pods-image-,$(PODS_IMAGES)) ## Build all that test/pods runs, images included.
 
 # As make image and make image-example build them, for this machine alone.
 .PHONY: pods-image-auditstream-operator pods-image-orders

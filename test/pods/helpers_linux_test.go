@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -40,6 +42,18 @@ func tryKubectl(ctx context.Context, args ...string) (string, error) {
 		err = fmt.Errorf("kubectl %s: %w: %s", strings.Join(args[1:], " "), err, out)
 	}
 	return string(out), err
+}
+
+// helm runs bin/helm in the namespace audit.
+func helm(ctx context.Context, args ...string) {
+	GinkgoHelper()
+	root, err := testenv.RepoRoot()
+	Expect(err).NotTo(HaveOccurred())
+	args = append(args, "--namespace=audit", "--kubeconfig="+env.cluster.Kubeconfig())
+	cmd := exec.CommandContext(ctx, filepath.Join(root, "bin", "helm"), args...) // #nosec G204 -- arguments of the tests' own
+	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+env.dir, "HELM_CONFIG_HOME="+env.dir, "HELM_DATA_HOME="+env.dir)
+	out, err := cmd.CombinedOutput()
+	Expect(err).NotTo(HaveOccurred(), "helm %v: %s", args, out)
 }
 
 // apply applies a file or, with a directory, what kustomize makes of it, and takes no warning.
@@ -136,6 +150,7 @@ type logLine struct {
 	Level      string `json:"level"`
 	Time       string `json:"ts"`
 	Message    string `json:"msg"`
+	Error      string `json:"error"`
 	Stacktrace string `json:"stacktrace"`
 }
 
@@ -151,6 +166,10 @@ func linesOf(log []byte) []logLine {
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+func errorsIn(lines []logLine) []logLine {
+	return slices.DeleteFunc(slices.Clone(lines), func(line logLine) bool { return line.Level != "error" })
 }
 
 // messages counts lines by their message.

@@ -90,7 +90,10 @@ var _ = Describe("The operator in a Pod", Ordered, func() {
 		orders.expectWhole(ctx)
 
 		Eventually(log.Closed, soon).Should(BeTrue())
-		Expect(messages(linesOf(log.Contents()))).To(HaveKeyWithValue("Created the stream", 1))
+		lines := linesOf(log.Contents())
+		Expect(errorsIn(lines)).To(BeEmpty(), "neither an outage of NATS nor a rollout is an error")
+		Expect(messages(lines)).To(And(HaveKeyWithValue("Created the stream", 1), HaveKeyWithValue("Lost the connection to NATS", 1),
+			Not(HaveKey("healthz check failed"))))
 		Expect(messages(linesOf(logOf(ctx, after)))).To(HaveKeyWithValue("Healed drift", 1))
 	}, SpecTimeout(journeyTimeout))
 
@@ -115,6 +118,21 @@ var _ = Describe("The operator in a Pod", Ordered, func() {
 
 		orders.expectWhole(ctx)
 		Expect(orders.order(ctx)).To(Succeed(), "nothing of the workload depends on the operator")
+		orders.expectWhole(ctx)
+	}, SpecTimeout(journeyTimeout))
+
+	It("is installed by the chart, and has the stream again", func(ctx SpecContext) {
+		kubectl(ctx, "create", "namespace", "audit")
+		kubectl(ctx, "label", "namespace", "audit", "pod-security.kubernetes.io/enforce=restricted")
+		helm(ctx, "install", "audit", "../../charts/auditstream-operator", "--wait", "--timeout=2m",
+			"--set=image.repository=localhost/auditstream-operator,image.tag=test-pods,nats.url="+natsURL)
+		apply(ctx, "workloads/auditstream.yaml")
+		kubectl(ctx, "wait", "--namespace=payments", "--for=condition=Ready", "--timeout=1m", "auditstream/api-audit")
+		drift(ctx, time.Hour)
+		Eventually(maxAge, soon).WithContext(ctx).Should(Equal(declaredMaxAge))
+
+		helm(ctx, "uninstall", "audit", "--wait", "--timeout=2m")
+		kubectl(ctx, "wait", "--namespace=payments", "--for=condition=Ready", "--timeout=1s", "auditstream/api-audit")
 		orders.expectWhole(ctx)
 	}, SpecTimeout(journeyTimeout))
 })
