@@ -68,6 +68,9 @@ func (r *Reconciler) ownerGone(ctx context.Context, key types.NamespacedName, st
 	switch {
 	case apierrors.IsNotFound(err):
 		return true, nil
+	case apierrors.IsForbidden(err): // it is in a namespace that is not this operator's, see --namespaces
+		return false, &failure.Waiting{Reason: v1alpha1.ReasonOwnershipConflict, After: slowRetry, Err: fmt.Errorf(
+			"stream %s is owned by AuditStream %s, which this operator may not read; choose another stream", stream, key)}
 	case err != nil:
 		return false, fmt.Errorf("looking for AuditStream %s, which owns stream %s: %w", key, stream, err)
 	}
