@@ -152,9 +152,13 @@ build: manifests generate fmt vet $(MANAGER) ## Build the manager as bin/manager
 run: manifests generate ## Run the manager here, against the cluster of the current kubeconfig.
 	go run ./cmd/manager $(ARGS)
 
+# What the image says of itself; the versions are hack/make/image.mk's.
+IMAGE_LABELS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+  --build-arg CREATED=$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ)
+
 .PHONY: docker-build
 docker-build: container-engine ## Build the manager's image as IMG.
-	$(CONTAINER_TOOL) build -t $(IMG) .
+	$(CONTAINER_TOOL) build $(IMAGE_LABELS) -t $(IMG) .
 
 .PHONY: docker-push
 docker-push: container-engine ## Push the image IMG.
@@ -166,7 +170,7 @@ docker-buildx: container-engine ## Build and push IMG for every one of PLATFORMS
 	  echo "docker-buildx needs the buildx plugin, which $(CONTAINER_TOOL) does not have here." >&2; exit 1; }
 	$(CONTAINER_TOOL) buildx inspect auditstream-operator >/dev/null 2>&1 || \
 	  $(CONTAINER_TOOL) buildx create --name auditstream-operator
-	$(CONTAINER_TOOL) buildx build --builder auditstream-operator --push --platform=$(PLATFORMS) --tag $(IMG) .
+	$(CONTAINER_TOOL) buildx build --builder auditstream-operator $(IMAGE_LABELS) --push --platform=$(PLATFORMS) --tag $(IMG) .
 
 .PHONY: container-engine
 container-engine:

@@ -73,6 +73,9 @@ check() {
 
 case ${1:-} in
   --check) check ;;
-  "") sed -n '2,7p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
-  *) write "$(cd -- "$1" && pwd)" ;;
+  "" | -*) sed -n '2,7p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+  *)
+    root=$(cd -- "$1" && pwd)
+    write "$root"
+    ;;
 esac

@@ -13,6 +13,11 @@ $(CRDIFY): $(addprefix $(API_COMPAT_TOOLS)/,go.mod go.sum)
 
 ##@ Upgrades
 
+# A clone that lacks the commit of the previous release, as a shallow one does, cannot be compared with it.
+ifneq ($(shell git cat-file -e "$$(grep -m 1 -v '^\#' hack/previous-release)^{commit}" 2>/dev/null && echo yes),)
+verify: api-compat
+endif
+
 .PHONY: api-compat
 api-compat: $(APIDIFF) $(CRDIFY) ## Fail where the CRD or a Go package breaks users of the previous release.
 	@hack/api-compat.sh
