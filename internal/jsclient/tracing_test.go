@@ -91,6 +91,15 @@ func TestARequestIsASpanOfItsCaller(t *testing.T) {
 	}
 }
 
+func TestARequestThatIsNotTracedBuildsNoSpan(t *testing.T) {
+	c := &Client{cfg: Config{URL: "nats://127.0.0.1:4222"}}
+	op := operation{name: "stream_info", subject: "STREAM.INFO.AUDIT"}
+	ctx := t.Context()
+	if n := testing.AllocsPerRun(10, func() { _, span := c.beginSpan(ctx, op); endSpan(span, nil) }); n != 0 {
+		t.Errorf("it takes %v allocations", n)
+	}
+}
+
 // No way in which a request fails puts a password, a token or a URL's user into a span.
 func TestSpansHoldNoCredentials(t *testing.T) {
 	t.Parallel()
