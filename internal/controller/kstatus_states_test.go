@@ -125,11 +125,16 @@ func natsUnavailable(f fixture) *unstructured.Unstructured {
 	return last(obj, metav1.ConditionFalse, v1alpha1.ReasonNATSUnavailable)
 }
 
-// stopNATS has it down until the test is over.
+// stopNATS has it down until the test is over, which is when the operator has noticed that it is back.
 func stopNATS() {
 	GinkgoHelper()
 	nats.Stop()
-	DeferCleanup(nats.Restart)
+	DeferCleanup(func() {
+		nats.Restart()
+		client, err := reconciler.Pool.Get(reconciler.Connection)
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(client.Err).Should(Succeed())
+	})
 }
 
 func migrated(f fixture) *unstructured.Unstructured {
