@@ -136,6 +136,9 @@ func judge(event watch.EventType, u *unstructured.Unstructured) error {
 	if event == watch.Added && (obj.Status.ObservedGeneration != -1 || result.Status != status.InProgressStatus) {
 		return fmt.Errorf("a fresh resource is %s, with the observed generation %d", result.Status, obj.Status.ObservedGeneration)
 	}
+	if err := judgeMigrated(obj); err != nil {
+		return err
+	}
 	if result.Status == status.FailedStatus {
 		if stalled := meta.FindStatusCondition(obj.Status.Conditions, v1alpha1.ConditionStalled); slices.Contains(healing, stalled.Reason) {
 			return fmt.Errorf("%s passes by itself, and the resource is %s", stalled.Reason, result.Status)
@@ -147,6 +150,22 @@ func judge(event watch.EventType, u *unstructured.Unstructured) error {
 	}
 	if !slices.Contains(healthOf[result.Status], health.Status) {
 		return fmt.Errorf("kstatus is %s, and Argo CD's health is %s (%s)", result.Status, health.Status, health.Message)
+	}
+	return nil
+}
+
+// judgeMigrated holds Migrated to what status says of every bucket that this generation declares.
+func judgeMigrated(obj *v1alpha1.AuditStream) error {
+	c := meta.FindStatusCondition(obj.Status.Conditions, v1alpha1.ConditionMigrated)
+	if c == nil || c.Status != metav1.ConditionTrue || c.ObservedGeneration != obj.Generation {
+		return nil
+	}
+	for _, source := range obj.Spec.MigrateFrom {
+		if !slices.ContainsFunc(obj.Status.Migration, func(b v1alpha1.BucketMigration) bool {
+			return b.Bucket == source.Bucket && b.CompletionTime != nil
+		}) {
+			return fmt.Errorf("migrated is True, and bucket %s is not known as copied", source.Bucket)
+		}
 	}
 	return nil
 }

@@ -154,11 +154,7 @@ func migratedVerdict(s *scope) (verdict, bool) {
 	case len(s.obj.Spec.MigrateFrom) == 0:
 		return verdict{}, false
 	case len(s.buckets) == 0:
-		// Not looked at this time, because something failed before.
-		if previous := meta.FindStatusCondition(s.obj.Status.Conditions, v1alpha1.ConditionMigrated); previous != nil {
-			return verdict{previous.Status, previous.Reason, previous.Message}, true
-		}
-		return verdict{metav1.ConditionFalse, v1alpha1.ReasonMigrating, "the migration has not begun"}, true
+		return s.unseenVerdict(), true
 	}
 	verdicts := make([]verdict, len(s.buckets))
 	for i := range s.buckets {
@@ -174,6 +170,28 @@ func migratedVerdict(s *scope) (verdict, bool) {
 	}
 	worst.message = strings.Join(messages, "; ")
 	return worst, true
+}
+
+// unseenVerdict is what is known of buckets that were not looked at this time, because something failed before. That others have
+// been copied says nothing of one that the spec has added.
+func (s *scope) unseenVerdict() verdict {
+	previous := meta.FindStatusCondition(s.obj.Status.Conditions, v1alpha1.ConditionMigrated)
+	if previous == nil {
+		return verdict{metav1.ConditionFalse, v1alpha1.ReasonMigrating, "the migration has not begun"}
+	}
+	if previous.Status == metav1.ConditionTrue && previous.ObservedGeneration != s.obj.Generation {
+		if i := slices.IndexFunc(s.obj.Spec.MigrateFrom, s.notKnownAsCopied); i >= 0 {
+			return verdict{metav1.ConditionFalse, v1alpha1.ReasonMigrating, fmt.Sprintf(
+				"bucket %s: not looked at since it was declared", s.obj.Spec.MigrateFrom[i].Bucket)}
+		}
+	}
+	return verdict{previous.Status, previous.Reason, previous.Message}
+}
+
+func (s *scope) notKnownAsCopied(source v1alpha1.MigrationSource) bool {
+	return source.DryRun || !slices.ContainsFunc(s.obj.Status.Migration, func(b v1alpha1.BucketMigration) bool {
+		return b.Bucket == source.Bucket && b.CompletionTime != nil
+	})
 }
 
 // severity orders what a bucket has to say, the most urgent first.

@@ -113,6 +113,34 @@ func TestAFailureKeepsWhatIsKnown(t *testing.T) {
 	g.Expect(meta.IsStatusConditionTrue(status.Conditions, v1alpha1.ConditionMigrated)).To(gomega.BeTrue())
 }
 
+// Somebody may delete a bucket once Migrated is True: it must not be, of this generation, for a bucket that nobody has looked at.
+func TestAFailureDoesNotCallAnAddedBucketMigrated(t *testing.T) {
+	copied := v1alpha1.BucketMigration{Bucket: "a", CompletionTime: &metav1.Time{Time: startTime}}
+	for name, test := range map[string]struct {
+		declared []v1alpha1.MigrationSource
+		want     metav1.ConditionStatus
+	}{
+		"the same":                    {[]v1alpha1.MigrationSource{{Bucket: "a"}}, metav1.ConditionTrue},
+		"the same, to be redirected":  {[]v1alpha1.MigrationSource{{Bucket: "a", AfterMigration: v1alpha1.AfterMigrationRedirect}}, metav1.ConditionTrue},
+		"another one, too":            {[]v1alpha1.MigrationSource{{Bucket: "a"}, {Bucket: "b"}}, metav1.ConditionFalse},
+		"another one instead":         {[]v1alpha1.MigrationSource{{Bucket: "b"}}, metav1.ConditionFalse},
+		"a dry run of the same again": {[]v1alpha1.MigrationSource{{Bucket: "a", DryRun: true}}, metav1.ConditionFalse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := scope{obj: &v1alpha1.AuditStream{}}
+			s.obj.Generation = 2
+			s.obj.Spec.MigrateFrom = test.declared
+			s.obj.Status.Migration = []v1alpha1.BucketMigration{copied}
+			s.obj.Status.Conditions = []metav1.Condition{{
+				Type: v1alpha1.ConditionMigrated, Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonMigrationComplete, ObservedGeneration: 1,
+			}}
+			status := deriveStatus(&s, noNATS, startTime)
+			gomega.NewWithT(t).Expect(meta.FindStatusCondition(status.Conditions, v1alpha1.ConditionMigrated)).
+				To(gomega.HaveField("Status", test.want))
+		})
+	}
+}
+
 func TestAnOutageIsOneWrite(t *testing.T) {
 	g := gomega.NewWithT(t)
 	s := scope{obj: &v1alpha1.AuditStream{}}
