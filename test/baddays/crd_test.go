@@ -104,12 +104,11 @@ var _ = Describe("The CRD", Serial, func() {
 		By("applying a CRD with a further version, a further field with a default, and a rule that the object breaks")
 		next := nextVersion()
 		kubectl(ctx, "apply", "--server-side", "-f", next)
-		DeferCleanup(func(ctx SpecContext) { Expect(env.Install(ctx, env.root)).To(Succeed()) })
+		DeferCleanup(restoreVersion)
 		Eventually(func() string {
 			out, _ := env.CP.Kubectl(ctx, "get", "-n", ns, "auditstreams.v1alpha2.audit.osapi.io", "older", "-ojsonpath={.spec.priority}")
 			return out
-		},
-			soon).Should(Equal("normal"), "the new field has its default")
+		}, soon).Should(Equal("normal"), "the new field has its default")
 		expectLookedAfter(ctx, "older", soon)
 		after := get(ctx, ns, "older")
 		Expect(after.Generation).To(Equal(before.Generation))
@@ -166,6 +165,14 @@ func nextVersion() string {
 	path := filepath.Join(env.Dir, "next.yaml")
 	Expect(os.WriteFile(path, []byte(strings.TrimSpace(string(out))+"\n"), 0o600)).To(Succeed())
 	return path
+}
+
+// restoreVersion takes the later version away again. kubectl prefers the version that it remembers, for hours, and does not look
+// again when the server no longer serves it; api-resources has it look.
+func restoreVersion(ctx SpecContext) {
+	Expect(env.Install(ctx, env.root)).To(Succeed())
+	Eventually(func() (string, error) { return env.CP.Kubectl(ctx, "api-resources", "--api-group=audit.osapi.io") }, soon).
+		WithContext(ctx).Should(SatisfyAll(ContainSubstring("audit.osapi.io/v1alpha1"), Not(ContainSubstring("v1alpha2"))))
 }
 
 func at(object map[string]any, path ...string) map[string]any {
