@@ -34,6 +34,11 @@ type AuditStreamStatus struct {
 	// +optional
 	Stream *StreamState `json:"stream,omitempty"`
 
+	// lastLoss is when the stream was last found deleted, or replaced, out of band. Ready and StreamReady speak of it until the
+	// resource's spec is changed. Absent where that has never happened.
+	// +optional
+	LastLoss *StreamLoss `json:"lastLoss,omitempty"`
+
 	// migrationProgress is the Migrated condition as kubectl get prints it: True, False or, while entries are being copied,
 	// the part of all entries that has been dealt with, from 0% to 99%. Absent without a migration.
 	// +optional
@@ -77,6 +82,29 @@ type StreamState struct {
 	// lastTime is when the newest message was stored. Absent while the stream is empty.
 	// +optional
 	LastTime *metav1.Time `json:"lastTime,omitempty"`
+}
+
+// StreamLoss is what was lost when a stream was deleted, or replaced, out of band.
+type StreamLoss struct {
+	// time is when the operator noticed.
+	// +required
+	Time metav1.Time `json:"time,omitzero"`
+
+	// entries is the number of messages that the stream held when the operator last looked before.
+	// +optional
+	Entries int64 `json:"entries"`
+
+	// firstSequence is the sequence of the oldest of them.
+	// +optional
+	FirstSequence int64 `json:"firstSequence"`
+
+	// lastSequence is the sequence of the newest of them.
+	// +optional
+	LastSequence int64 `json:"lastSequence"`
+
+	// observedGeneration is the generation of the resource then.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration"`
 }
 
 // MigrationPhase is where the migration of a bucket stands.

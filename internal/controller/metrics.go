@@ -82,9 +82,6 @@ func (m *metrics) observe(s *scope, now time.Time) {
 		figures.maxAge = age
 	}
 	m.losses.WithLabelValues(key.Namespace, key.Name).Add(0) // a series that begins with 1 looks like no increase
-	if s.lost != nil {
-		m.losses.WithLabelValues(key.Namespace, key.Name).Inc()
-	}
 
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -136,6 +133,10 @@ func behind(live *jetstream.StreamInfo) int {
 		}
 	}
 	return max(0, followers)
+}
+
+func (m *metrics) lost(key types.NamespacedName) {
+	m.losses.WithLabelValues(key.Namespace, key.Name).Inc()
 }
 
 func (m *metrics) healed(key types.NamespacedName, differences []jsbuilder.Difference) {

@@ -89,7 +89,6 @@ func everyFigure() *scope {
 			}},
 		},
 		streamReady: true,
-		lost:        &loss{},
 	}
 }
 
@@ -109,6 +108,7 @@ func TestMetricsTellWhatAReconcileFound(t *testing.T) {
 	s := everyFigure()
 	m.observe(s, clock)
 	key := client.ObjectKeyFromObject(s.obj)
+	m.lost(key)
 	m.healed(key, []jsbuilder.Difference{{Field: "max_age"}, {Field: "metadata[audit.osapi.io/owner]"}, {Field: "metadata[x]"}})
 	clock = clock.Add(time.Second)
 

@@ -39,6 +39,7 @@ func (r *Reconciler) report(ctx context.Context, s *scope, err error) (held time
 		s.obj.Status = *base.Status.DeepCopy() // what went on besides is told all the same
 	case changed:
 		if err := r.Client.Status().Patch(ctx, s.obj, client.MergeFrom(base)); err != nil {
+			r.tellDone(ctx, s, base) // the next reconcile finds nothing left of it
 			return 0, client.IgnoreNotFound(err)
 		}
 		r.ownWrites.note(s.obj)
@@ -52,8 +53,27 @@ func (r *Reconciler) report(ctx context.Context, s *scope, err error) (held time
 
 // tell says what changed, and returns how many events that took.
 func (r *Reconciler) tell(ctx context.Context, s *scope, before *v1alpha1.AuditStream) (events int) {
+	events = r.tellDone(ctx, s, before)
+	if s.lost != nil {
+		r.metrics.lost(client.ObjectKeyFromObject(s.obj))
+	}
 	notes := bucketNotes(before.Status.Migration, s.obj.Status.Migration)
 	notes = append(notes, r.conditionNotes(ctx, s, before, notes)...)
+	for _, n := range notes {
+		r.event(s.obj, n)
+	}
+	return events + len(notes)
+}
+
+// tellDone says what was done to the stream, which is so whatever becomes of the status, and returns how many events that took.
+func (r *Reconciler) tellDone(ctx context.Context, s *scope, before *v1alpha1.AuditStream) (events int) {
+	if s.created {
+		log.FromContext(ctx).Info("Created the stream", "stream", s.obj.Spec.Stream)
+	}
+	if len(s.healed) == 0 {
+		return 0
+	}
+	notes := r.healedNotes(ctx, s, before)
 	for _, n := range notes {
 		r.event(s.obj, n)
 	}
@@ -63,12 +83,6 @@ func (r *Reconciler) tell(ctx context.Context, s *scope, before *v1alpha1.AuditS
 // conditionNotes logs what changed and returns the events that go with it. told are those of the buckets.
 func (r *Reconciler) conditionNotes(ctx context.Context, s *scope, before *v1alpha1.AuditStream, told []note) (notes []note) {
 	logger := log.FromContext(ctx)
-	if s.created {
-		logger.Info("Created the stream", "stream", s.obj.Spec.Stream)
-	}
-	if len(s.healed) > 0 {
-		notes = append(notes, r.healedNotes(ctx, s, before)...)
-	}
 	// A second loss differs from the first only by its message.
 	if ready, changed := transition(before, s.obj, v1alpha1.ConditionReady); changed || s.lost != nil {
 		// What is none of the reasons that a reader can act on is logged as an error, by faults.

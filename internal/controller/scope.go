@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
 	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
@@ -26,20 +27,12 @@ type scope struct {
 	streamReady bool
 	// created says that this reconcile created the stream, adopted that it took over one.
 	created, adopted bool
-	// lost is set when the stream was found deleted, or replaced, out of band.
-	lost *loss
+	// lost is set when this reconcile found the stream deleted, or replaced, out of band.
+	lost *v1alpha1.StreamLoss
 	// healed are the differences that this reconcile put right.
 	healed []jsbuilder.Difference
 	// buckets says how the migrations stand, in the order of spec.migrateFrom; nil when it is not known.
 	buckets []bucketFact
-}
-
-// loss is a stream that was deleted out of band.
-type loss struct {
-	when    time.Time
-	entries int64
-	first   int64
-	last    int64
 }
 
 // bucketFact is how the migration of one bucket stands.
@@ -68,5 +61,8 @@ func (s *scope) sameStream(live *jetstream.StreamInfo) bool {
 // markLost records that the stream the status speaks of is gone.
 func (s *scope) markLost(now time.Time) {
 	old := s.obj.Status.Stream
-	s.lost = &loss{when: now, entries: old.Entries, first: old.FirstSequence, last: old.LastSequence}
+	s.lost = &v1alpha1.StreamLoss{
+		Time: metav1.NewTime(now.Truncate(time.Second)), Entries: old.Entries, FirstSequence: old.FirstSequence, LastSequence: old.LastSequence,
+		ObservedGeneration: s.obj.Generation,
+	}
 }

@@ -28,9 +28,10 @@ func deriveStatus(s *scope, err error, now time.Time) v1alpha1.AuditStreamStatus
 	status := *s.obj.Status.DeepCopy()
 	status.ObservedGeneration = s.obj.Generation
 	status.StreamName, status.Subject = s.obj.Spec.Stream, s.obj.Spec.Subject
-	if s.live != nil && s.streamReady {
-		status.Stream = streamState(s.live)
+	if s.live != nil && (s.streamReady || s.lost != nil) {
+		status.Stream = streamState(s.live) // also of a stream that cannot be put right: it was lost once, not at every look
 	}
+	status.LastLoss = s.lastLoss()
 	status.Migration = migrationState(s)
 
 	set := func(kind string, v verdict) {
@@ -111,20 +112,25 @@ func streamVerdict(s *scope, err error) verdict {
 		}
 		return v
 	}
-	if s.lost != nil {
-		return verdict{metav1.ConditionTrue, v1alpha1.ReasonStreamRecreated, s.lost.message(s.obj.Spec.Stream)}
-	}
-	// The loss stays on show until the resource is changed.
-	previous := meta.FindStatusCondition(s.obj.Status.Conditions, v1alpha1.ConditionStreamReady)
-	if previous != nil && previous.Reason == v1alpha1.ReasonStreamRecreated && previous.ObservedGeneration == s.obj.Generation {
-		return verdict{metav1.ConditionTrue, previous.Reason, previous.Message}
+	// The loss stays on show until the resource is changed, whatever faults come in between.
+	if lost := s.lastLoss(); lost != nil && lost.ObservedGeneration == s.obj.Generation {
+		return verdict{metav1.ConditionTrue, v1alpha1.ReasonStreamRecreated, lossMessage(s.obj.Spec.Stream, lost)}
 	}
 	return verdict{metav1.ConditionTrue, v1alpha1.ReasonStreamInSync, fmt.Sprintf("stream %s is as declared", s.obj.Spec.Stream)}
 }
 
-func (l *loss) message(stream string) string {
+// lastLoss is the loss that this reconcile has found, or the last one that is known.
+func (s *scope) lastLoss() *v1alpha1.StreamLoss {
+	if s.lost != nil {
+		return s.lost
+	}
+	return s.obj.Status.LastLoss
+}
+
+func lossMessage(stream string, l *v1alpha1.StreamLoss) string {
 	return fmt.Sprintf("stream %s was deleted out of band and made again at %s: what it held is lost, which was %d entries (sequences %d to %d) "+
-		"when last looked at; find out who deleted it, and restore them from a backup", stream, l.when.UTC().Format(time.RFC3339), l.entries, l.first, l.last)
+		"when last looked at; find out who deleted it, and restore them from a backup",
+		stream, l.Time.UTC().Format(time.RFC3339), l.Entries, l.FirstSequence, l.LastSequence)
 }
 
 func readyVerdict(s *scope, err error) verdict {

@@ -54,7 +54,7 @@ func TestDeriveStatus(t *testing.T) {
 		"a terminal fault":     {scope{}, terminal, isFalse, v1alpha1.ReasonSubjectOverlap, isFalse, absent, v1alpha1.ConditionStalled},
 		"NATS out of reach":    {scope{}, noNATS, isFalse, v1alpha1.ReasonNATSUnavailable, isUnknown, absent, v1alpha1.ConditionReconciling},
 		"suspended":            {scope{suspended: true}, nil, isFalse, v1alpha1.ReasonSuspended, absent, absent, ""},
-		"made again":           {scope{live: live, streamReady: true, lost: &loss{}}, nil, isTrue, v1alpha1.ReasonStreamRecreated, isTrue, absent, ""},
+		"made again":           {scope{live: live, streamReady: true, lost: &v1alpha1.StreamLoss{ObservedGeneration: 3}}, nil, isTrue, v1alpha1.ReasonStreamRecreated, isTrue, absent, ""},
 		"copying":              {migrating(bucketFact{phase: v1alpha1.MigrationCopying}), nil, isFalse, v1alpha1.ReasonMigrating, isTrue, isFalse, v1alpha1.ConditionReconciling},
 		"copied":               {migrating(bucketFact{phase: v1alpha1.MigrationComplete, checkpoint: complete}), nil, isTrue, v1alpha1.ReasonReady, isTrue, isTrue, ""},
 		"a bucket missing":     {migrating(bucketFact{err: noBucket}), noBucket, isFalse, v1alpha1.ReasonBucketNotFound, isTrue, isFalse, v1alpha1.ConditionReconciling},
@@ -139,6 +139,34 @@ func TestAFailureDoesNotCallAnAddedBucketMigrated(t *testing.T) {
 				To(gomega.HaveField("Status", test.want))
 		})
 	}
+}
+
+// Whoever lost the entries has to be told until somebody reacts: NATS may well be away, too, after it has lost a stream.
+func TestALossStaysOnShowThroughFaults(t *testing.T) {
+	g := gomega.NewWithT(t)
+	s := scope{obj: &v1alpha1.AuditStream{ObjectMeta: metav1.ObjectMeta{Generation: 1}}, live: &jetstream.StreamInfo{}, streamReady: true}
+	s.obj.Status.Stream = &v1alpha1.StreamState{Entries: 7, FirstSequence: 1, LastSequence: 9}
+	s.markLost(startTime)
+	s.obj.Status = deriveStatus(&s, nil, startTime)
+	s.lost = nil
+	message := meta.FindStatusCondition(s.obj.Status.Conditions, v1alpha1.ConditionReady).Message
+	g.Expect(message).To(gomega.ContainSubstring("which was 7 entries (sequences 1 to 9)"))
+
+	for _, fault := range []error{noNATS, errFault} {
+		away := scope{obj: s.obj}
+		s.obj.Status = deriveStatus(&away, fault, startTime)
+		g.Expect(meta.IsStatusConditionTrue(s.obj.Status.Conditions, v1alpha1.ConditionReady)).To(gomega.BeFalse())
+		s.obj.Status = deriveStatus(&s, nil, startTime.Add(time.Hour))
+		for _, kind := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionStreamReady} {
+			g.Expect(meta.FindStatusCondition(s.obj.Status.Conditions, kind)).To(gomega.And(gomega.HaveField("Status", metav1.ConditionTrue),
+				gomega.HaveField("Reason", v1alpha1.ReasonStreamRecreated), gomega.HaveField("Message", message)), "after "+fault.Error())
+		}
+	}
+
+	s.obj.Generation = 2
+	s.obj.Status = deriveStatus(&s, nil, startTime)
+	g.Expect(meta.FindStatusCondition(s.obj.Status.Conditions, v1alpha1.ConditionReady).Reason).To(gomega.Equal(v1alpha1.ReasonReady))
+	g.Expect(s.obj.Status.LastLoss).To(gomega.HaveField("Entries", gomega.BeEquivalentTo(7)), "it is no longer shouted, and still to be read")
 }
 
 func TestAnOutageIsOneWrite(t *testing.T) {

@@ -32,6 +32,7 @@ var (
 	nats       *natstest.Server
 	js         jetstream.JetStream
 	reconciler *Reconciler
+	statuses   *refusing
 	seen       *revisions
 )
 
@@ -72,8 +73,9 @@ func startManager(plane *testenv.ControlPlane) {
 		Scheme: clientgoscheme.Scheme, Metrics: metricsserver.Options{BindAddress: "0"},
 	})
 	Expect(err).NotTo(HaveOccurred())
+	statuses = &refusing{Client: mgr.GetClient()}
 	reconciler = &Reconciler{
-		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("auditstream-operator"),
+		Client: statuses, APIReader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("auditstream-operator"),
 		Connection: jsclient.Config{URL: nats.URL()}, ResyncInterval: time.Hour, MaxConcurrentReconciles: 8,
 		TracerProvider: recordedSpans,
 	}
