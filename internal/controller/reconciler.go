@@ -60,6 +60,9 @@ type Reconciler struct {
 	ownWrites ownWrites
 	patches   patchPace
 	faults    faults
+	futile    futile
+	// changes and overwrites bound how often changes of a stream, and of the status by somebody else, wake a resource.
+	changes, overwrites *wakeups
 
 	clusterUIDMu sync.Mutex
 	clusterUID   types.UID
@@ -199,6 +202,8 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	r.handOvers.forget(key)
 	r.patches.forget(key)
 	r.faults.forget(key)
+	r.changes.forget(key)
+	r.overwrites.forget(key)
 	r.metrics.forget(key)
 }
 

@@ -51,6 +51,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) 
 		return err
 	}
 	r.copies = newCopies(r.enqueue, r.Now)
+	r.changes, r.overwrites = newWakeups(changesAtOnce, changesEvery), newWakeups(overwritesAtOnce, overwritesEvery)
 	for _, runnable := range []manager.Runnable{r.copies, manager.RunnableFunc(r.resyncLoop)} {
 		if err := mgr.Add(runnable); err != nil {
 			return fmt.Errorf("adding to the manager: %w", err)
@@ -62,7 +63,8 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr manager.Manager) 
 	return ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		WithLogConstructor(logConstructor(mgr.GetLogger())).
-		For(&v1alpha1.AuditStream{}, builder.WithPredicates(predicate.Or(predicate.GenerationChangedPredicate{}, r.statusOverwritten()))).
+		For(&v1alpha1.AuditStream{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.AuditStream{}, r.statusOverwritten()).
 		Watches(&v1alpha1.AuditStream{}, handler.EnqueueRequestsFromMapFunc(r.rivals), builder.WithPredicates(claimChanged())).
 		WatchesRawSource(source.Func(func(_ context.Context, q workqueue.TypedRateLimitingInterface[ctrl.Request]) error {
 			r.queue.mu.Lock()
@@ -113,15 +115,14 @@ func claimChanged() predicate.Predicate {
 	}
 }
 
-// statusOverwritten passes a status that somebody else has written, which is to be put right.
-func (r *Reconciler) statusOverwritten() predicate.Predicate {
-	return predicate.Funcs{
-		CreateFunc: func(event.CreateEvent) bool { return false },
-		UpdateFunc: func(e event.UpdateEvent) bool {
-			return r.ownWrites.overwritten(e.ObjectOld.(*v1alpha1.AuditStream), e.ObjectNew.(*v1alpha1.AuditStream))
+// statusOverwritten wakes a resource whose status somebody else has written, to put it right.
+func (r *Reconciler) statusOverwritten() handler.Funcs {
+	return handler.Funcs{
+		UpdateFunc: func(_ context.Context, e event.UpdateEvent, _ workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			if r.ownWrites.overwritten(e.ObjectOld.(*v1alpha1.AuditStream), e.ObjectNew.(*v1alpha1.AuditStream)) {
+				r.wake(client.ObjectKeyFromObject(e.ObjectNew), r.overwrites)
+			}
 		},
-		DeleteFunc:  func(event.DeleteEvent) bool { return false },
-		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
 }
 
@@ -131,9 +132,14 @@ func (r *Reconciler) HandleEvent(_ jsclient.Config, e jsclient.Event) {
 	if e.Kind == jsclient.StreamDeleted {
 		r.deletions.deleted(e.Stream, r.Now())
 	}
-	// An event without a stream is of the connection, and concerns all.
+	// An event without a stream is of the connection, and concerns all. Writes to a bucket are no answer to anything of ours.
+	bounded := e.Stream != "" && e.Kind != jsclient.BucketWritten
 	for _, req := range r.concerned(context.Background(), e.Stream) {
-		r.enqueue(req.NamespacedName)
+		if bounded {
+			r.wake(req.NamespacedName, r.changes)
+		} else {
+			r.enqueue(req.NamespacedName)
+		}
 	}
 }
 
@@ -170,6 +176,15 @@ func (r *Reconciler) enqueue(key types.NamespacedName) {
 	defer r.queue.mu.RUnlock()
 	if r.queue.q != nil {
 		r.queue.q.Add(reconcile.Request{NamespacedName: key})
+	}
+}
+
+// wake wakes a resource, at once or, where that has happened too often lately, a little later.
+func (r *Reconciler) wake(key types.NamespacedName, by *wakeups) {
+	if delay := by.delay(key, r.Now()); delay > 0 {
+		r.enqueueAfter(key, delay)
+	} else {
+		r.enqueue(key)
 	}
 }
 

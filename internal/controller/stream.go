@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,12 +80,12 @@ func (r *Reconciler) createStream(ctx context.Context, s *scope, want jetstream.
 		return err
 	}
 	r.deletions.forget(want.Name)
-	if s.claimed() {
+	if s.claimed() && !s.sameStream(live) {
 		s.markLost(r.Now())
 	}
 	s.live, s.created = live, true
-	if err := unapplied(want, live); err != nil {
-		return err
+	if left := jsbuilder.Compare(want, live.Config); len(left) > 0 {
+		return notApplied(want.Name, describe(left), slowRetry)
 	}
 	s.streamReady = true
 	return nil
@@ -99,6 +100,10 @@ func (r *Reconciler) updateStream(ctx context.Context, s *scope, want jetstream.
 	if hazards := jsbuilder.Hazards(want, s.live.Config, s.live.State, clustered); len(hazards) > 0 {
 		return &failure.Terminal{Reason: hazards[0].Reason, Err: errors.New(hazards[0].Message)}
 	}
+	if err := r.futile.known(want.Name, differences, r.Now()); err != nil {
+		return err
+	}
+	left := differences
 	// Some changes take NATS two updates (see jsbuilder.Merge).
 	for range 2 {
 		live, err := s.nats.UpdateStream(ctx, jsbuilder.Merge(want, s.live.Config))
@@ -106,22 +111,14 @@ func (r *Reconciler) updateStream(ctx context.Context, s *scope, want jetstream.
 			return fmt.Errorf("updating %s of stream %s: %w", fields(differences, true), want.Name, err)
 		}
 		s.live = live
-		if unapplied(want, live) == nil {
+		if left = jsbuilder.Compare(want, live.Config); len(left) == 0 {
 			break
 		}
 	}
-	s.healed = differences
-	return unapplied(want, s.live)
-}
-
-// unapplied compares what came back with what was sent: a server that does not know a field ignores it.
-func unapplied(want jetstream.StreamConfig, live *jetstream.StreamInfo) error {
-	left := jsbuilder.Compare(want, live.Config)
-	if len(left) == 0 {
-		return nil
-	}
-	return &failure.Waiting{Reason: v1alpha1.ReasonServerTooOld, After: slowRetry, Err: fmt.Errorf(
-		"the NATS server took the configuration of stream %s but did not apply %s; upgrade it to 2.12 or newer", want.Name, describe(left))}
+	s.healed = slices.DeleteFunc(slices.Clone(differences), func(d jsbuilder.Difference) bool {
+		return slices.ContainsFunc(left, func(l jsbuilder.Difference) bool { return l.Field == d.Field })
+	})
+	return r.futile.note(want.Name, left, r.Now())
 }
 
 // fields describes the differences that an update can put right, or those that it cannot.
