@@ -25,5 +25,11 @@ if [[ ${INSTALL:-} != 1 ]]; then
 fi
 echo "Installing ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-$install --yes -qq >/dev/null
+# A mirror can be out of order for a moment, and another apt may hold the lock. Old lists may do, so only the installation counts.
+for pause in 5 20 ""; do
+  apt-get update -qq || true
+  if $install --yes -qq >/dev/null; then exit 0; fi
+  [[ -z $pause ]] || sleep "$pause"
+done
+echo "apt-get failed three times, for the reasons above." >&2
+exit 1

@@ -1,0 +1,63 @@
+package image
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// TestCIRunFailsWhereAStepDoes runs .ci/run with a make of which test-pods fails: only without root that is left out.
+func TestCIRunFailsWhereAStepDoes(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, ".ci/run", readFile(t, ".ci/run"))
+	writeProgram(t, dir, "make", `[[ $1 != test-pods ]]`)
+	out, err := runScript(dir, ".ci/run", filepath.Join(dir, "bin")+":"+os.Getenv("PATH"))
+	if root := os.Geteuid() == 0 && runtime.GOOS == "linux"; root != (err != nil) {
+		t.Errorf("as root on Linux: %t; .ci/run ended with %v:\n%s", root, err, out)
+	}
+}
+
+// TestPackagesAreAskedForAgain has apt fail, as it does while a mirror is updated or another apt runs.
+func TestPackagesAreAskedForAgain(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("hack/kubelet/require.sh installs as root only")
+	}
+	for failures, wanted := range map[int]string{0: "+", 2: "--+", 9: "---"} {
+		dir := t.TempDir()
+		write(t, dir, "require.sh", readFile(t, "hack/kubelet/require.sh"))
+		writeProgram(t, dir, "sleep", ":")
+		writeProgram(t, dir, "apt-get", fmt.Sprintf(`[[ $1 == install ]] || exit 100
+tries=$(<../tries)
+if ((${#tries} < %d)); then printf - >>../tries; exit 100; fi
+printf + >>../tries`, failures))
+		write(t, dir, "tries", "")
+		out, err := runScript(dir, "require.sh", filepath.Join(dir, "bin"))
+		tries, readErr := os.ReadFile(filepath.Join(dir, "tries"))
+		if string(tries) != wanted || (err == nil) != strings.HasSuffix(wanted, "+") {
+			t.Errorf("apt was tried %q, want %q: %v, %v\n%s", tries, wanted, err, readErr, out)
+		}
+	}
+}
+
+// writeProgram writes a bash script that takes the place of a program.
+func writeProgram(t *testing.T, dir, name, script string) {
+	t.Helper()
+	path := filepath.Join(dir, "bin", name)
+	write(t, dir, filepath.Join("bin", name), "#!/bin/bash\ncd \"${BASH_SOURCE[0]%/*}\"\n"+script+"\n")
+	if err := os.Chmod(path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// runScript runs a script of dir, with programs from path.
+func runScript(dir, script, path string, environment ...string) (string, error) {
+	cmd := exec.Command("/bin/bash", script)
+	cmd.Dir = dir
+	cmd.Env = append(append(cleanEnvironment(), environment...), "PATH="+path, "INSTALL=1")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
