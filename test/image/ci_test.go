@@ -5,10 +5,39 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
+
+// ciSteps are the targets that .ci/run makes.
+func ciSteps(t *testing.T) []string {
+	t.Helper()
+	var steps []string
+	for _, match := range regexp.MustCompile(`(?m)^ *step make ([a-z0-9-]+)`).FindAllStringSubmatch(readFile(t, ".ci/run"), -1) {
+		steps = append(steps, match[1])
+	}
+	if len(steps) < 5 {
+		t.Fatalf("found the steps %v in .ci/run", steps)
+	}
+	return steps
+}
+
+// TestWorkflowCoversCIRun has GitHub try what .ci/run tries.
+func TestWorkflowCoversCIRun(t *testing.T) {
+	parsed, _ := workflows(t)
+	var made []string
+	for _, job := range parsed["ci.yml"].Jobs {
+		made = append(made, targetsOf(job)...)
+	}
+	for _, target := range ciSteps(t) {
+		if !slices.Contains(made, target) {
+			t.Errorf("ci.yml does not make %s, which is a step of .ci/run", target)
+		}
+	}
+}
 
 // TestCIRunFailsWhereAStepDoes runs .ci/run with a make of which test-pods fails: only without root that is left out.
 func TestCIRunFailsWhereAStepDoes(t *testing.T) {
