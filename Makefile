@@ -9,6 +9,8 @@ SHELL = /usr/bin/env bash -o pipefail
 .SHELLFLAGS = -ec
 # A file target whose recipe failed is not taken for good.
 .DELETE_ON_ERROR:
+# What is generated is then formatted, vetted and built: in the order in which it stands, also with make -j. go uses all cores anyway.
+.NOTPARALLEL:
 MAKEFLAGS += --no-builtin-rules
 
 LOCALBIN := $(CURDIR)/bin
