@@ -48,8 +48,9 @@ KUBECTL ?= kubectl
 RACE ?=
 # More flags for go test, such as GOTESTFLAGS='-run TestBuild -v'.
 GOTESTFLAGS ?=
+# How long the tests of a package may take. A suite that hangs must not use up the time that .ci/run has for all.
 TEST_TIMEOUT ?= 20m
-E2E_TIMEOUT ?= 45m
+E2E_TIMEOUT ?= 30m
 # More arguments for what run, demo and the benches start, such as ARGS=--zap-log-level=debug.
 ARGS ?=
 # What uninstall and undeploy do about objects that are not there.

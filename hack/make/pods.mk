@@ -2,7 +2,7 @@
 # of Debian's packages; hack/kubelet/require.sh says which. INSTALL=1 installs them.
 
 INSTALL ?=
-PODS_TIMEOUT ?= 20m
+PODS_TIMEOUT ?= 15m
 KUBELET := $(LOCALBIN)/kubelet
 KUBE_SCHEDULER := $(LOCALBIN)/kube-scheduler
 KUBELET_VERSION := $(shell awk '$$1 == "k8s.io/kubernetes" && $$2 ~ /^v/ { print $$2; exit }' hack/kubelet/go.mod)

@@ -3,6 +3,8 @@
 API_COMPAT_TOOLS := $(TOOLS_DIR)/apidiff
 APIDIFF := $(LOCALBIN)/apidiff
 CRDIFY := $(LOCALBIN)/crdify
+UPGRADE_TIMEOUT ?= 15m
+BADDAYS_TIMEOUT ?= 15m
 MODULES += $(API_COMPAT_TOOLS)
 
 $(APIDIFF): $(addprefix $(API_COMPAT_TOOLS)/,go.mod go.sum)
@@ -24,8 +26,8 @@ api-compat: $(APIDIFF) $(CRDIFY) ## Fail where the CRD or a Go package breaks us
 
 .PHONY: test-upgrade
 test-upgrade: manifests generate $(CONTROL_PLANE) nats-server $(MANAGER) ## Upgrade from the previous release over live streams, and go back.
-	$(GO_TEST) -timeout $(E2E_TIMEOUT) -v $(GOTESTFLAGS) ./test/upgrade/...
+	$(GO_TEST) -timeout $(UPGRADE_TIMEOUT) -v $(GOTESTFLAGS) ./test/upgrade/...
 
 .PHONY: test-baddays
 test-baddays: manifests generate $(CONTROL_PLANE) nats-server $(MANAGER) ## Try what goes wrong around the operator: installed twice, the CRD deleted, 500 resources at once.
-	$(GO_TEST) -timeout $(E2E_TIMEOUT) -v $(GOTESTFLAGS) ./test/baddays/...
+	$(GO_TEST) -timeout $(BADDAYS_TIMEOUT) -v $(GOTESTFLAGS) ./test/baddays/...

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // ciSteps are the targets that .ci/run makes.
@@ -36,6 +37,30 @@ func TestWorkflowCoversCIRun(t *testing.T) {
 		if !slices.Contains(made, target) {
 			t.Errorf("ci.yml does not make %s, which is a step of .ci/run", target)
 		}
+	}
+}
+
+// TestNoSuiteTakesAllTheTime has a suite that hangs end well before a CI run as a whole does.
+func TestNoSuiteTakesAllTheTime(t *testing.T) {
+	fragments, err := filepath.Glob(filepath.Join(root, "hack/make/*.mk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, path := range append(fragments, filepath.Join(root, "Makefile")) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range regexp.MustCompile(`(?m)^([A-Z0-9]+_TIMEOUT) \?= (.*)$`).FindAllStringSubmatch(string(text), -1) {
+			found++
+			if limit, err := time.ParseDuration(match[2]); err != nil || limit > 30*time.Minute {
+				t.Errorf("%s is %s: %v", match[1], match[2], err)
+			}
+		}
+	}
+	if found < 8 {
+		t.Errorf("found %d timeouts", found)
 	}
 }
 
