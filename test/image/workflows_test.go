@@ -1,6 +1,7 @@
 package image
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -129,6 +130,29 @@ func TestWorkflowsKeepSecrets(t *testing.T) {
 					t.Errorf("%s: job %s leaves the token in the checkout: set persist-credentials: false", name, id)
 				}
 			}
+		}
+	}
+}
+
+// TestAReleaseIsPublishedAgain runs what makes the GitHub release, with a gh that knows the release already or does not: a job that
+// failed later is run again from its beginning.
+func TestAReleaseIsPublishedAgain(t *testing.T) {
+	parsed, _ := workflows(t)
+	steps := parsed["release.yml"].Jobs["publish"].Steps
+	at := slices.IndexFunc(steps, func(s step) bool { return strings.Contains(s.Run, "gh release") })
+	if at < 0 {
+		t.Fatal("no step makes the GitHub release")
+	}
+	for known, does := range map[string]string{"true": "release upload v1.2.3 --clobber -- ", "false": "release create v1.2.3 --verify-tag "} {
+		dir := t.TempDir()
+		write(t, dir, "step.sh", steps[at].Run)
+		write(t, dir, "dist/release/v1.2.3/SHA256SUMS", "")
+		writeProgram(t, dir, "gh", `echo "$*" >>../calls
+case $2 in view | upload) `+known+`;; create) ! `+known+`;; esac`)
+		out, err := runScript(dir, "step.sh", filepath.Join(dir, "bin")+":"+os.Getenv("PATH"), "GITHUB_REF_NAME=v1.2.3", "SHELLOPTS=errexit")
+		calls, readErr := os.ReadFile(filepath.Join(dir, "calls"))
+		if err != nil || readErr != nil || !regexp.MustCompile(`(?m)^`+does+`.*SHA256SUMS$`).Match(calls) {
+			t.Errorf("where GitHub knows the release: %s, gh was called with\n%s%v\n%s", known, calls, err, out)
 		}
 	}
 }
