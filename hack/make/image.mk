@@ -6,7 +6,7 @@
 #     oci/                        OCI image layout: an index for all of IMAGE_PLATFORMS under the tag VERSION, and an SBOM that
 #                                 refers to the image of each platform
 #     <name>-oci.tar              that layout as one file
-#     digest                      the digest of that index, the same for the same commit wherever it is built
+#     digest                      the digest of that index, the same wherever the same commit is built with the same Go
 #     <name>-linux-amd64.tar      archive of one platform, and the same for arm64, named <IMAGE>:<VERSION> once imported by
 #                                 ctr -n k8s.io image import, docker load or podman load
 #     <name>-linux-amd64.cdx.json SBOM (CycloneDX) of that platform's binary
