@@ -67,6 +67,7 @@ func run(ctx context.Context, opts *options) error {
 		HealthProbeBindAddress:              opts.probeAddr,
 		Cache:                               opts.cacheOptions(),
 		LeaderElection:                      opts.leaderElect,
+		LeaderElectionID:                    leaseName, // names the lease in leader_election_master_status
 		LeaderElectionReleaseOnCancel:       true,
 		LeaderElectionResourceLockInterface: lock,
 	})

@@ -283,6 +283,8 @@ func (j *journey) rules() {
 		g.Expect(states["AuditStreamNATSUnreachable"].State).To(Equal("inactive"))
 		g.Expect(states["AuditStreamNearlyFull"].State).To(Equal("inactive"))
 	}).Should(Succeed())
+	// What AuditStreamOperatorDown looks at to know whether somebody leads.
+	j.awaitValue(`leader_election_master_status{name="auditstream-operator.audit.osapi.io"}`, 1)
 	live := j.families()
 	for _, rule := range alerts(j.T) {
 		for _, name := range metricsIn(rule.Expr) {
