@@ -1,6 +1,8 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -13,6 +15,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
 )
 
 const operations = "../../docs/operations.md"
@@ -60,6 +67,27 @@ func TestMessagesOfLogLines(t *testing.T) {
 		if line.message != "" && !pattern.MatchString(line.message) {
 			t.Errorf("%s logs %q", line.where, line.message)
 		}
+	}
+}
+
+// The line that the manual shows of healed drift is one that the operator writes.
+func TestTheLogLineOfTheManual(t *testing.T) {
+	text, err := os.ReadFile(operations)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var line struct{ Msg, Differences string }
+	_, block, _ := strings.Cut(string(text), "```json\n")
+	if err := json.NewDecoder(strings.NewReader(block)).Decode(&line); err != nil {
+		t.Fatal(err)
+	}
+	changed := jsbuilder.Compare(jetstream.StreamConfig{MaxAge: 720 * time.Hour}, jetstream.StreamConfig{MaxAge: time.Hour})
+	if len(changed) != 1 {
+		t.Fatalf("found %v", changed)
+	}
+	want := fmt.Sprintf("%s (is %s, declared %s)", changed[0].Field, changed[0].Have, changed[0].Want)
+	if line.Msg != "Healed drift" || line.Differences != want {
+		t.Errorf("%s shows %q with %q, want %q", operations, line.Msg, line.Differences, want)
 	}
 }
 
