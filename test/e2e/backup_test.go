@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strings"
 
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
@@ -13,12 +16,19 @@ import (
 	"github.com/osapi-io/auditstream-operator/internal/testenv"
 )
 
-// natsCLI runs the nats command line that make test-e2e has built.
-func natsCLI(ctx context.Context, args ...string) {
+// natsCLI runs a command of docs/operations.md with the nats that make test-e2e has built, for the stream in place of AUDIT, in dir.
+func natsCLI(ctx context.Context, command, stream, dir string) {
 	GinkgoHelper()
+	page, err := os.ReadFile("../../docs/operations.md")
+	Expect(err).NotTo(HaveOccurred())
+	shown := regexp.MustCompile(`(?m)^\$ nats (` + command + ` .*)$`).FindSubmatch(page)
+	Expect(shown).NotTo(BeNil(), command)
 	path, err := filepath.Abs("../../bin/nats")
 	Expect(err).NotTo(HaveOccurred())
-	out, err := exec.CommandContext(ctx, path, append([]string{"--server=" + env.nats.URL()}, args...)...).CombinedOutput()
+	args := strings.Fields(strings.ReplaceAll(string(shown[1]), "AUDIT", stream))
+	cmd := exec.CommandContext(ctx, path, append(args, "--server="+env.nats.URL(), "--no-progress")...) // #nosec G204 -- the page's commands are what is tested
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
 	Expect(err).NotTo(HaveOccurred(), string(out))
 }
 
@@ -31,8 +41,8 @@ var _ = Describe("A stream that is restored from a backup", Label("backup"), fun
 		s := stream(ctx, ns, "restored", migrateFrom(bucket))
 		Eventually(now(s), withinAMinute).WithContext(ctx).Should(beMigrated())
 		write(ctx, s, 3)
-		backup := filepath.Join(GinkgoT().TempDir(), "audit.backup")
-		natsCLI(ctx, "backup", "stream", s.Spec.Stream, backup, "--no-progress")
+		dir := GinkgoT().TempDir()
+		natsCLI(ctx, "backup stream", s.Spec.Stream, dir)
 
 		By("losing it")
 		Expect(env.js.DeleteStream(ctx, s.Spec.Stream)).To(Succeed())
@@ -42,7 +52,7 @@ var _ = Describe("A stream that is restored from a backup", Label("backup"), fun
 		edit(ctx, s, func(s *v1alpha1.AuditStream) { s.Spec.Suspend = true })
 		Eventually(now(s), soon).WithContext(ctx).Should(haveCondition(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSuspended))
 		Expect(env.js.DeleteStream(ctx, s.Spec.Stream)).To(Succeed())
-		natsCLI(ctx, "backup", "restore", "stream", backup, "--no-progress")
+		natsCLI(ctx, "backup restore stream", s.Spec.Stream, dir)
 		edit(ctx, s, func(s *v1alpha1.AuditStream) { s.Spec.Suspend = false })
 		Eventually(func(g Gomega) {
 			fresh, err := now(s)(ctx)
