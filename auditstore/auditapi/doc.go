@@ -34,8 +34,9 @@
 // An export that ends is complete. Where an error comes before anything was sent, the answer is the error's. Where it comes
 // later, the handler breaks the connection, so that the client sees an error (in HTTP/1.1 the last chunk is missing, in HTTP/2
 // the stream is reset) and must not take what it has for the whole. To that end the handler panics with [http.ErrAbortHandler],
-// as net/http asks of it: a middleware that recovers should let that one through. HTTP/1.0 has no way to tell a broken answer
-// from a whole one, so it is refused; a reverse proxy has to speak HTTP/1.1 to the service (nginx: proxy_http_version 1.1).
+// as net/http asks of it: a middleware that recovers should let that one through. The connection is broken as well
+// where the store or [Config].Export panics, and that panic goes on. HTTP/1.0 has no way to tell a broken answer from a whole
+// one, so it is refused; a reverse proxy has to speak HTTP/1.1 to the service (nginx: proxy_http_version 1.1).
 //
 // A server's WriteTimeout breaks an export that takes longer, just as visibly.
 package auditapi

@@ -56,20 +56,31 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request) error {
 			"an export needs HTTP/1.1: with HTTP/1.0 a broken one could not be told from a whole one"}
 	}
 	stream := &starter{w: w}
+	ended := false
+	// Also where the store or Config.Export panics. Without recover that goes on by itself and keeps its stack.
+	defer func() {
+		if stream.started && !ended {
+			neverEnd(w)
+		}
+	}()
 	lines := bufio.NewWriterSize(stream, exportBuffer)
 	err := h.writeLines(r, lines)
 	if err == nil {
 		stream.start() // an export without entries has sent nothing yet
 		err = lines.Flush()
 	}
-	if err == nil || !stream.started {
-		return err
+	if err != nil && stream.started {
+		h.log(r, "Broke off an export of the audit trail", err)
+		panic(http.ErrAbortHandler)
 	}
-	h.log(r, "Broke off an export of the audit trail", err)
-	// A middleware that recovers from every panic would end the answer as if it were complete. With its time for writing over,
-	// the end cannot be written. Where that is not supported, the panic alone has to do.
+	ended = true
+	return err
+}
+
+// neverEnd is for an answer of which a part was sent. A middleware that recovers from every panic would end it as if it were
+// complete. With its time for writing over, the end cannot be written. Where that is not supported, the panic alone has to do.
+func neverEnd(w http.ResponseWriter) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Unix(1, 0))
-	panic(http.ErrAbortHandler)
 }
 
 func (h *Handler) writeLines(r *http.Request, w io.Writer) error {

@@ -34,6 +34,16 @@ func breaking(n int, err error) func(context.Context) iter.Seq2[auditstore.Entry
 	}
 }
 
+// panicking yields n entries and then panics, as a defect of the store or of Config.Export would.
+func panicking(n int) func(context.Context) iter.Seq2[auditstore.Entry, error] {
+	return func(ctx context.Context) iter.Seq2[auditstore.Entry, error] {
+		return func(yield func(auditstore.Entry, error) bool) {
+			breaking(n, nil)(ctx)(yield)
+			panic("a defect")
+		}
+	}
+}
+
 // many is enough entries to fill the buffer of an export several times.
 const many = 2000
 
@@ -104,21 +114,37 @@ func TestExportWhole(t *testing.T) {
 	}
 }
 
-// An error in mid-stream is one that the client sees, also behind a middleware that swallows the panic.
+// An error or a panic in mid-stream is one that the client sees, also behind a middleware that swallows the panic.
 func TestExportBroken(t *testing.T) {
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2.0": true} {
 		for _, wrap := range []func(http.Handler) http.Handler{func(h http.Handler) http.Handler { return h }, careless} {
-			h, logged := newHandler(t, Config{Export: breaking(many, auditstore.ErrIncomplete)})
-			got := download(t, serve(t, wrap(h), http2))
-			if got.err == nil || got.status != http.StatusOK || got.proto != name {
-				t.Errorf("%s: a broken export ended as %s %d after %d lines with the error %v, want an error", name, got.proto,
-					got.status, got.lines(), got.err)
-			}
-			if !strings.Contains(logged.String(), "Broke off an export") {
-				t.Errorf("%s: the log does not say that an export was broken off: %q", name, logged)
+			for what, export := range map[string]func(context.Context) iter.Seq2[auditstore.Entry, error]{
+				"an error": breaking(many, auditstore.ErrIncomplete), "a panic": panicking(many),
+			} {
+				h, logged := newHandler(t, Config{Export: export})
+				got := download(t, serve(t, wrap(h), http2))
+				if got.err == nil || got.status != http.StatusOK || got.proto != name {
+					t.Errorf("%s: an export broken by %s ended as %s %d after %d lines with the error %v, want an error", name, what,
+						got.proto, got.status, got.lines(), got.err)
+				}
+				// A panic is for whoever recovers it to log.
+				if what == "an error" && !strings.Contains(logged.String(), "Broke off an export") {
+					t.Errorf("%s: the log does not say that an export was broken off: %q", name, logged)
+				}
 			}
 		}
 	}
+}
+
+// A panic goes on as what it is, so that whoever recovers it knows.
+func TestExportPanicGoesOn(t *testing.T) {
+	h, _ := newHandler(t, Config{Export: panicking(many)})
+	defer func() {
+		if value := recover(); value != "a defect" {
+			t.Errorf("recovered %v", value)
+		}
+	}()
+	get(t, h, "/audit/export")
 }
 
 // Where the time for writing cannot be ended, as with a ResponseWriter that is wrapped and does not say in what, the panic breaks
