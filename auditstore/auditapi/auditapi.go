@@ -43,8 +43,8 @@ type Config struct {
 	// Export yields the entries of an export, newest first. Where it is nil, that is a Query without conditions, where the Store
 	// has that method as *auditstore.StreamStore does, and otherwise ListAll, which holds the whole trail in memory.
 	//
-	// An error that is auditstore.ErrCorrupt reports messages that are not entries and does not end the sequence; every other
-	// error ends it, and breaks the export.
+	// An error that is made of *auditstore.CorruptError only, wrapped or joined, reports messages that are not entries and does
+	// not end the sequence; every other error ends it, and breaks the export.
 	Export func(ctx context.Context) iter.Seq2[auditstore.Entry, error]
 
 	// Logger gets what clients are not told: the cause of each answer of 500 and above and of each broken export, and each

@@ -170,6 +170,9 @@ func TestErrors(t *testing.T) {
 		{auditstore.ErrCorrupt, 500, 500, 500}, // nothing says what is missing
 		{errors.Join(broken, auditstore.ErrNotReady), 503, 503, 503},
 		{errors.Join(broken, auditstore.ErrIncomplete), 503, 503, 503},
+		{errors.Join(broken, context.DeadlineExceeded), 503, 503, 503},
+		{errors.Join(broken, errors.New("the database went away")), 500, 500, 500},
+		{fmt.Errorf("%w: and 2 more: %w", auditstore.ErrCorrupt, broken), 500, 500, 500}, // the two are not named
 	} {
 		h, logged := newHandler(t, Config{Store: stub{err: fmt.Errorf("asking %s: %w", secret, c.err)}})
 		for path, want := range map[string]int{"/audit": c.onList, "/audit/id": c.onGet, "/audit/export": c.onSave} {

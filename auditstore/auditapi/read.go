@@ -89,31 +89,32 @@ func number(query url.Values, name string, otherwise int) (int, error) {
 }
 
 // corruptIn returns the corrupt messages that the error names, and whether what came with it is complete but for them. That is so
-// for no error at all, and for one that matches ErrCorrupt and names them.
+// for no error at all, and for one that names corrupt messages and nothing else: whatever else is joined to them may have cost
+// entries that nobody names.
 func corruptIn(err error) (damaged []corrupt, whole bool) {
 	if err == nil {
 		return nil, true
 	}
-	if !errors.Is(err, auditstore.ErrCorrupt) || errors.Is(err, auditstore.ErrNotReady) || errors.Is(err, auditstore.ErrIncomplete) {
+	if errors.Is(err, auditstore.ErrNotReady) || errors.Is(err, auditstore.ErrIncomplete) {
 		return nil, false
 	}
-	damaged = named(err)
-	return damaged, len(damaged) > 0
+	return named(err)
 }
 
-// named walks the tree of the error: errors.As would find the first corrupt message only.
-func named(err error) []corrupt {
+// named walks the tree of the error: errors.As would find the first corrupt message only. It says whether every leaf is one.
+func named(err error) (all []corrupt, only bool) {
 	switch e := err.(type) { //nolint:errorlint // it does the unwrapping itself
 	case *auditstore.CorruptError:
-		return []corrupt{{Sequence: e.Sequence}}
+		return []corrupt{{Sequence: e.Sequence}}, true
 	case interface{ Unwrap() error }:
 		return named(e.Unwrap())
 	case interface{ Unwrap() []error }:
-		var all []corrupt
+		only = true
 		for _, branch := range e.Unwrap() {
-			all = append(all, named(branch)...)
+			damaged, whole := named(branch)
+			all, only = append(all, damaged...), only && whole
 		}
-		return all
+		return all, only && len(all) > 0
 	}
-	return nil
+	return nil, false
 }
