@@ -9,6 +9,8 @@
 // the OpenAPI 3.1 document that describes it. An id that holds a slash is written %2F. An entry whose id is "export" is in the
 // pages and in the export, but has no path of its own.
 //
+// HEAD is answered as GET is, without the body. Of an export it reads the first entry only: a 200 says that the export begins.
+//
 // # Errors
 //
 // An error is a JSON object with one member, error, which says what the client can do about it. What went wrong inside the

@@ -63,7 +63,11 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request) error {
 			neverEnd(w)
 		}
 	}()
-	lines := bufio.NewWriterSize(stream, exportBuffer)
+	var body io.Writer = stream
+	if r.Method == http.MethodHead {
+		body = io.Discard // also for the server, which would take what it gets for all of it and send its length
+	}
+	lines := bufio.NewWriterSize(body, exportBuffer)
 	err := h.writeLines(r, lines)
 	if err == nil {
 		stream.start() // an export without entries has sent nothing yet
@@ -86,21 +90,31 @@ func neverEnd(w http.ResponseWriter) {
 func (h *Handler) writeLines(r *http.Request, w io.Writer) error {
 	encoder := json.NewEncoder(w)
 	for entry, err := range h.cfg.Export(r.Context()) {
-		damaged, whole := corruptIn(err)
-		if !whole {
+		if err := h.writeLine(r, encoder, entry, err); err != nil {
 			return err
 		}
-		if err == nil {
-			if err := encoder.Encode(entry); err != nil {
-				return fmt.Errorf("sending entry %.64q: %w", entry.ID, err)
-			}
-			continue
+		if r.Method == http.MethodHead {
+			break // an export that has begun is 200, whatever comes
 		}
-		h.log(r, "Found corrupt messages in the audit trail", err)
-		for _, one := range damaged {
-			if err := encoder.Encode(corruptLine{Corrupt: one}); err != nil {
-				return fmt.Errorf("sending the corrupt sequence %d: %w", one.Sequence, err)
-			}
+	}
+	return nil
+}
+
+func (h *Handler) writeLine(r *http.Request, encoder *json.Encoder, entry auditstore.Entry, err error) error {
+	if err == nil {
+		if err := encoder.Encode(entry); err != nil {
+			return fmt.Errorf("sending entry %.64q: %w", entry.ID, err)
+		}
+		return nil
+	}
+	damaged, whole := corruptIn(err)
+	if !whole {
+		return err
+	}
+	h.log(r, "Found corrupt messages in the audit trail", err)
+	for _, one := range damaged {
+		if err := encoder.Encode(corruptLine{Corrupt: one}); err != nil {
+			return fmt.Errorf("sending the corrupt sequence %d: %w", one.Sequence, err)
 		}
 	}
 	return nil

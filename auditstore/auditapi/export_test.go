@@ -191,6 +191,40 @@ func TestExportPassesCorruptMessages(t *testing.T) {
 	}
 }
 
+// HEAD answers as the export would begin, and does not read the trail to say so.
+func TestExportHead(t *testing.T) {
+	for name, test := range map[string]struct {
+		export func(context.Context) iter.Seq2[auditstore.Entry, error]
+		status int
+		kind   string
+	}{
+		"many":      {breaking(many, auditstore.ErrIncomplete), 200, "application/jsonl"},
+		"none":      {breaking(0, nil), 200, "application/jsonl"},
+		"corrupt":   {breaking(0, &auditstore.CorruptError{Sequence: 2, Err: errors.New("not JSON")}), 200, "application/jsonl"},
+		"not ready": {breaking(0, auditstore.ErrNotReady), 503, "application/json"},
+	} {
+		read := 0
+		h, _ := newHandler(t, Config{Export: func(ctx context.Context) iter.Seq2[auditstore.Entry, error] {
+			return func(yield func(auditstore.Entry, error) bool) {
+				test.export(ctx)(func(e auditstore.Entry, err error) bool { read++; return yield(e, err) })
+			}
+		}})
+		srv := serve(t, h, false)
+		resp, err := srv.Client().Head(srv.URL + "/audit/export")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != test.status || resp.Header.Get("Content-Type") != test.kind || read > 1 {
+			t.Errorf("%s: HEAD is %d %v after %d entries, want %d after one at most", name, resp.StatusCode, resp.Header, read, test.status)
+		}
+		// The length of the first entry would be taken for that of the whole.
+		if test.status == http.StatusOK && resp.ContentLength != -1 {
+			t.Errorf("%s: HEAD promises %d bytes", name, resp.ContentLength)
+		}
+	}
+}
+
 func TestExportRefusesHTTP10(t *testing.T) {
 	h, _ := newHandler(t, Config{Store: stub{entries: numbered(2)}})
 	srv := serve(t, h, false)
