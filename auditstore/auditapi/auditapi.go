@@ -32,9 +32,11 @@ type Config struct {
 	// Store is what is read. Required.
 	Store auditstore.Store
 
-	// Authorize says whether the request may read, and is called before anything else is looked at. Required: nil allows it,
-	// an error that is ErrUnauthenticated or ErrForbidden answers 401 or 403, and every other error answers 500. The error's
-	// text is not sent to the client. The path tells a page, an entry and an export apart, where not everybody may do each.
+	// Authorize says whether the request may read. It is called for every GET and HEAD of a path that the handler has, before the
+	// id, the query and the store are looked at; what is answered with 404 for its path or 405 for its method asks nobody.
+	// Required: nil allows it, an error that is ErrUnauthenticated or ErrForbidden answers 401 or 403, and every other error
+	// answers 500. The error's text is not sent to the client. The path tells a page, an entry and an export apart, where not
+	// everybody may do each.
 	Authorize func(r *http.Request) error
 
 	// Challenge is the WWW-Authenticate header of a 401. Where it is empty, it is "Bearer".
