@@ -7,6 +7,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/http"
+	"path"
 
 	"github.com/osapi-io/auditstream-operator/auditstore"
 )
@@ -81,12 +82,10 @@ func New(cfg Config) (*Handler, error) {
 	if h.cfg.Export == nil {
 		h.cfg.Export = h.everything
 	}
-	for path, serve := range h.routes() {
-		h.mux.Handle(path, h.guard(serve))
+	for pattern, serve := range h.routes() {
+		h.mux.Handle(pattern, h.guard(serve))
 	}
-	h.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		h.answer(w, r, failure{http.StatusNotFound, "there is nothing at this path"})
-	})
+	h.mux.HandleFunc("/", h.nothing)
 	return h, nil
 }
 
@@ -105,7 +104,16 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			fmt.Errorf("auditapi: %w: the handler was not made by New", auditstore.ErrInvalidConfig))
 		return
 	}
+	// The mux would redirect such a path to a clean one, and without the prefix that an http.StripPrefix has removed.
+	if escaped := r.URL.EscapedPath(); path.Clean("/"+escaped) != escaped {
+		h.nothing(w, r)
+		return
+	}
 	h.mux.ServeHTTP(w, r)
+}
+
+func (h *Handler) nothing(w http.ResponseWriter, r *http.Request) {
+	h.answer(w, r, failure{http.StatusNotFound, "there is nothing at this path"})
 }
 
 // handle answers a request, or returns why it cannot, and then has written nothing.

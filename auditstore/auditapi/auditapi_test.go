@@ -314,3 +314,24 @@ func TestMounted(t *testing.T) {
 		}
 	}
 }
+
+// Below a prefix without a ServeMux further out, which would redirect such paths. A redirect of the handler's own would lose the
+// prefix.
+func TestUncleanPaths(t *testing.T) {
+	h, _ := newHandler(t, Config{Store: stub{entries: []auditstore.Entry{entry("a//b")}}, Authorize: func(*http.Request) error {
+		return ErrForbidden // nothing is told to who may not read
+	}})
+	below := http.StripPrefix("/api", h)
+	for path, want := range map[string]int{
+		"/api/audit//export": 404, "/api//audit": 404, "/api/audit/./export": 404, "/api/audit/../audit": 404, "/api": 404,
+		"/api/audit/export/": 404, "/api/audit/a%2F%2Fb": 403,
+	} {
+		w := get(t, below, path)
+		if w.Code != want || w.Header().Get("Content-Type") != "application/json" || decode[problem](t, w.Body).Error == "" {
+			t.Errorf("GET %s: %d %v, want %d", path, w.Code, w.Header(), want)
+		}
+	}
+	if w := get(t, http.StripPrefix("/api/", h), "/api/audit"); w.Code != http.StatusNotFound {
+		t.Errorf("without its slash /audit is %d %v, want 404", w.Code, w.Header())
+	}
+}
