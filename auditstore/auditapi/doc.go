@@ -11,6 +11,9 @@
 //
 // HEAD is answered as GET is, without the body. Of an export it reads the first entry only: a 200 says that the export begins.
 //
+// An entry has the members of auditstore.Entry. Others that a stored message may have, as one that was moved into the stream or
+// written by another program, are left out of every answer: auditstore.StreamStore.Export writes what is stored.
+//
 // # Errors
 //
 // An error is a JSON object with one member, error, which says what the client can do about it. What went wrong inside the
