@@ -17,11 +17,12 @@ import (
 
 // exchange is a request for a path of the document and its answer.
 type exchange struct {
-	path   string
-	answer *httptest.ResponseRecorder
+	method, path string
+	answer       *httptest.ResponseRecorder
 }
 
-// exchanges provokes every answer that the handler can give.
+// exchanges provokes every answer to the document's methods and paths that a store which keeps its promises can bring about.
+// Other methods and paths are 405 and 404: no operation can have these, so the document only tells of them.
 func exchanges(t *testing.T) []exchange {
 	t.Helper()
 	store, _ := auditstoretest.Run(t)
@@ -44,21 +45,32 @@ func exchanges(t *testing.T) []exchange {
 	var all []exchange
 	for _, cfg := range handlers {
 		h, _ := newHandler(t, cfg)
-		for _, url := range []string{"/audit", "/audit?limit=2&offset=1", "/audit?limit=0", "/audit?offset=-1"} {
-			all = append(all, exchange{"/audit", get(t, h, url)})
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			all = append(all, exchangesWith(t, h, method, cfg.Store == nil && cfg.Authorize == nil)...)
 		}
-		for _, url := range []string{"/audit/e1", "/audit/bare", "/audit/none", "/audit/a.b", "/audit/*"} {
-			all = append(all, exchange{"/audit/{id}", get(t, h, url)})
-		}
-		if cfg.Store != nil || cfg.Authorize != nil { // an empty export has no line to check
-			all = append(all, exchange{"/audit/export", get(t, h, "/audit/export")})
-		}
-		old := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/audit/export", http.NoBody)
-		old.Proto, old.ProtoMinor = "HTTP/1.0", 0
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, old)
-		all = append(all, exchange{"/audit/export", w})
 	}
+	return all
+}
+
+func exchangesWith(t *testing.T, h http.Handler, method string, empty bool) (all []exchange) {
+	t.Helper()
+	ask := func(path, url string, minor int) {
+		r := httptest.NewRequestWithContext(t.Context(), method, url, http.NoBody)
+		r.Proto, r.ProtoMinor = fmt.Sprintf("HTTP/1.%d", minor), minor
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		all = append(all, exchange{method, path, w})
+	}
+	for _, url := range []string{"/audit", "/audit?limit=2&offset=1", "/audit?limit=0", "/audit?offset=-1"} {
+		ask("/audit", url, 1)
+	}
+	for _, url := range []string{"/audit/e1", "/audit/bare", "/audit/none", "/audit/a.b", "/audit/*"} {
+		ask("/audit/{id}", url, 1)
+	}
+	if !empty { // an empty export has no line to check
+		ask("/audit/export", "/audit/export", 1)
+	}
+	ask("/audit/export", "/audit/export", 0)
 	return all
 }
 
@@ -66,10 +78,10 @@ func exchanges(t *testing.T) []exchange {
 func hold(c *contract, all []exchange) []string {
 	var wrong []string
 	for _, e := range all {
-		wrong = append(wrong, c.answer(e.path, e.answer.Code, e.answer.Header().Get("Content-Type"), e.answer.Body.String())...)
-		for header := range child(c.resolve(child(c.operation(e.path), "responses", fmt.Sprint(e.answer.Code))), "headers") {
+		wrong = append(wrong, c.answer(e.method, e.path, e.answer.Code, e.answer.Header().Get("Content-Type"), e.answer.Body.String())...)
+		for header := range child(c.resolve(child(c.operation(e.method, e.path), "responses", fmt.Sprint(e.answer.Code))), "headers") {
 			if e.answer.Header().Get(header) == "" {
-				wrong = append(wrong, fmt.Sprintf("%s %d: there is no header %s", e.path, e.answer.Code, header))
+				wrong = append(wrong, fmt.Sprintf("%s %s %d: there is no header %s", e.method, e.path, e.answer.Code, header))
 			}
 		}
 	}
@@ -92,12 +104,12 @@ func TestContractFindsDifferences(t *testing.T) {
 	all := exchanges(t)
 	schemas := func(c *contract, name string) object { return child(c.document, "components", "schemas", name) }
 	for want, change := range map[string]func(c *contract){
-		"/audit 503 is not in the document": func(c *contract) { delete(child(c.operation("/audit"), "responses"), "503") },
+		"/audit 503 is not in the document": func(c *contract) { delete(child(c.operation("get", "/audit"), "responses"), "503") },
 		"/audit 418 is in the document": func(c *contract) {
-			child(c.operation("/audit"), "responses")["418"] = object{"$ref": "#/components/responses/Forbidden"}
+			child(c.operation("get", "/audit"), "responses")["418"] = object{"$ref": "#/components/responses/Forbidden"}
 		},
 		`the content type "application/jsonl" is not`: func(c *contract) {
-			delete(child(c.operation("/audit/export"), "responses", "200", "content"), "application/jsonl")
+			delete(child(c.document, "components", "responses", "Export", "content"), "application/jsonl")
 		},
 		"trace_id is not in the document": func(c *contract) { delete(child(schemas(c, "Entry"), "properties"), "trace_id") },
 		"there is no trace_id": func(c *contract) {
@@ -136,19 +148,24 @@ func TestOpenAPIPaths(t *testing.T) {
 	}
 	operations := map[string]bool{}
 	for path := range documented {
-		if methods := slices.Collect(maps.Keys(child(documented, path))); !slices.Equal(methods, []string{"get"}) {
-			t.Errorf("%s has the methods %v, want get only", path, methods)
+		if methods := slices.Sorted(maps.Keys(child(documented, path))); !slices.Equal(methods, []string{"get", "head"}) {
+			t.Errorf("%s has the methods %v, want get and head", path, methods)
 		}
-		operations[fmt.Sprint(c.operation(path)["operationId"])] = true
-		for _, parameter := range c.parameters(path) {
+		for method := range child(documented, path) {
+			operations[fmt.Sprint(c.operation(method, path)["operationId"])] = true
+		}
+		for _, parameter := range c.parameters("get", path) {
 			name, inPath := parameter["name"], parameter["in"] == "path"
 			if inPath != strings.Contains(path, fmt.Sprintf("{%s}", name)) || inPath != (parameter["required"] == true) {
 				t.Errorf("%s: the parameter %v does not fit the path", path, parameter)
 			}
 		}
+		if get, head := c.parameters("get", path), c.parameters("head", path); !reflect.DeepEqual(get, head) {
+			t.Errorf("%s: HEAD has the parameters %v, GET %v", path, head, get)
+		}
 	}
-	if len(operations) != len(documented) {
-		t.Errorf("%d paths have the operation ids %v, want one each", len(documented), operations)
+	if len(operations) != 2*len(documented) {
+		t.Errorf("%d paths have the operation ids %v, want two each", len(documented), operations)
 	}
 }
 
@@ -164,7 +181,7 @@ func TestOpenAPIParameters(t *testing.T) {
 	h, _ := newHandler(t, Config{Store: store})
 	status := func(name any, value float64) int { return get(t, h, fmt.Sprintf("/audit?%s=%.0f", name, value)).Code }
 	var names []string
-	for _, parameter := range readContract(t).parameters("/audit") {
+	for _, parameter := range readContract(t).parameters("get", "/audit") {
 		name, schema := parameter["name"], child(parameter, "schema")
 		names = append(names, name.(string))
 		least := schema["minimum"].(float64)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -17,7 +18,7 @@ type object = map[string]any
 // contract is the OpenAPI document, and what the answers have shown of it.
 type contract struct {
 	document object
-	seen     map[string]bool // "path status"
+	seen     map[string]bool // "method path status"
 }
 
 func readContract(t *testing.T) *contract {
@@ -52,33 +53,37 @@ func child(node object, names ...string) object {
 	return node
 }
 
-func (c *contract) operation(path string) object { return child(c.document, "paths", path, "get") }
+func (c *contract) operation(method, path string) object {
+	return child(c.document, "paths", path, strings.ToLower(method))
+}
 
-func (c *contract) parameters(path string) []object {
+func (c *contract) parameters(method, path string) []object {
 	var all []object
-	list, _ := c.operation(path)["parameters"].([]any)
+	list, _ := c.operation(method, path)["parameters"].([]any)
 	for _, parameter := range list {
 		all = append(all, c.resolve(parameter.(object)))
 	}
 	return all
 }
 
-// statuses returns "path status" for every answer that the document describes.
+// statuses returns "method path status" for every answer that the document describes.
 func (c *contract) statuses() []string {
 	var all []string
-	for path := range child(c.document, "paths") {
-		for status := range child(c.operation(path), "responses") {
-			all = append(all, path+" "+status)
+	for path, methods := range child(c.document, "paths") {
+		for method := range methods.(object) {
+			for status := range child(c.operation(method, path), "responses") {
+				all = append(all, strings.ToUpper(method)+" "+path+" "+status)
+			}
 		}
 	}
 	slices.Sort(all)
 	return all
 }
 
-// answer holds an answer against the document and returns what it finds wrong.
-func (c *contract) answer(path string, status int, contentType, body string) []string {
-	key := fmt.Sprintf("%s %d", path, status)
-	response := child(c.operation(path), "responses", fmt.Sprint(status))
+// answer holds an answer against the document and returns what it finds wrong. The server sends no body that answers a HEAD.
+func (c *contract) answer(method, path string, status int, contentType, body string) []string {
+	key := fmt.Sprintf("%s %s %d", method, path, status)
+	response := child(c.operation(method, path), "responses", fmt.Sprint(status))
 	if response == nil {
 		return []string{key + " is not in the document"}
 	}
@@ -87,6 +92,9 @@ func (c *contract) answer(path string, status int, contentType, body string) []s
 		return []string{fmt.Sprintf("%s: the content type %q is not in the document", key, contentType)}
 	}
 	c.seen[key] = true
+	if method == http.MethodHead {
+		return nil
+	}
 	documents := []string{body}
 	if contentType == "application/jsonl" {
 		documents = strings.Split(strings.TrimSuffix(body, "\n"), "\n")
