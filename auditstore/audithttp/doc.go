@@ -11,8 +11,9 @@
 //   - a handler that takes over the connection (http.Hijacker) without having answered is recorded with 101: what it then
 //     sends by itself is not looked at
 //   - a handler that panics before its answer has left is recorded with 500, whatever status it had set, because the client
-//     gets no answer; after a Flush, or more than 4 KiB of body, the answer counts as having left. The panic goes on, with its
-//     own stack, once the entry is written. runtime.Goexit counts as a panic
+//     gets no answer. An answer has left after a Flush, and once its body is more than net/http keeps to itself: 2 KiB with HTTP/1,
+//     4 KiB with HTTP/2, and 511 bytes of what io.Copy copies to a connection without TLS. The panic goes on, with its own stack,
+//     once the entry is written. runtime.Goexit counts as a panic
 //
 // TraceID is the trace of the span that the request's context holds.
 //

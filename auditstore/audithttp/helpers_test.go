@@ -180,3 +180,11 @@ func (s sourceSink) Write(_ context.Context, entry auditstore.Entry) error {
 	s <- entry.SourceIP
 	return nil
 }
+
+// statusSink is a store that keeps nothing but the status.
+type statusSink chan int
+
+func (s statusSink) Write(_ context.Context, entry auditstore.Entry) error {
+	s <- entry.ResponseCode
+	return nil
+}

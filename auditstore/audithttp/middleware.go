@@ -85,7 +85,7 @@ func (a *auditor) begin(w http.ResponseWriter, r *http.Request) *exchange {
 		Timestamp: start.UTC(), Method: attribute.Cut(r.Method, maxMethod), Path: attribute.Cut(target(r), attribute.MaxValue), SourceIP: a.clientAddress(r),
 	}
 	e.request = r.WithContext(context.WithValue(r.Context(), exchangeKey{}, e))
-	e.response = newResponse(w)
+	e.response = newResponse(w, r)
 	if a.cfg.OnFailure == FailClosed {
 		e.response.holdBack(a.cfg.BufferLimit, e.record)
 	}

@@ -416,37 +416,3 @@ func TestLongValuesAreCut(t *testing.T) {
 		t.Errorf("%d roles", len(got.Roles))
 	}
 }
-
-// copying is a server's writer that copies by itself.
-type copying struct {
-	*httptest.ResponseRecorder
-	copied int64
-}
-
-func (c *copying) ReadFrom(src io.Reader) (int64, error) {
-	n, err := io.Copy(c.ResponseRecorder, src)
-	c.copied += n
-	return n, err
-}
-
-func TestTheServerCopiesByItself(t *testing.T) {
-	store := newStore(t)
-	const size, limit = 1000, 100
-	for mode, test := range map[string]struct {
-		cfg  audithttp.Config
-		want int64
-	}{
-		"open":   {audithttp.Config{}, size},
-		"closed": {audithttp.Config{OnFailure: audithttp.FailClosed, BufferLimit: limit}, size - limit - 1},
-	} {
-		inner := &copying{ResponseRecorder: httptest.NewRecorder()}
-		audited(t, store, test.cfg, func(w http.ResponseWriter, _ *http.Request) {
-			if n, err := io.Copy(w, io.LimitReader(strings.NewReader(strings.Repeat("x", size)), size)); n != size || err != nil {
-				t.Errorf("%s: copied %d bytes, %v", mode, n, err)
-			}
-		}).ServeHTTP(inner, httptest.NewRequest(http.MethodGet, "/x", http.NoBody))
-		if inner.copied != test.want || inner.Body.Len() != size {
-			t.Errorf("%s: the server copied %d bytes of %d, want %d", mode, inner.copied, inner.Body.Len(), test.want)
-		}
-	}
-}

@@ -2,20 +2,18 @@ package audithttp
 
 import (
 	"bufio"
-	"errors"
 	"io"
 	"net"
 	"net/http"
 )
 
-// serverBuffer is how much of a body net/http keeps to itself at most before the head goes out: 2 KiB with HTTP/1, 4 KiB with HTTP/2.
-const serverBuffer = 4 << 10
-
 // response sees what the handler answers and, where it has a hold, keeps it back until the entry is written.
 type response struct {
 	inner    http.ResponseWriter
 	control  *http.ResponseController
-	status   int // 0 until the handler has set it, or implied it by writing
+	buffer   int64 // what the server keeps to itself of a body
+	direct   bool  // whether the server lets go what it copies
+	status   int   // 0 until the handler has set it, or implied it by writing
 	written  int64
 	flushed  bool
 	hijacked bool
@@ -25,8 +23,16 @@ type response struct {
 	err   error // ErrWithheld once the entry could not be written
 }
 
-func newResponse(w http.ResponseWriter) *response {
-	return &response{inner: w, control: http.NewResponseController(w)}
+func newResponse(w http.ResponseWriter, r *http.Request) *response {
+	_, copies := w.(io.ReaderFrom)
+	buffer := int64(serverBuffer)
+	if r.ProtoMajor > 1 {
+		buffer = serverBuffer2
+	}
+	return &response{
+		inner: w, control: http.NewResponseController(w),
+		buffer: buffer, direct: copies && r.ProtoMajor == 1 && r.TLS == nil,
+	}
 }
 
 // writer is what the handler gets: it claims to flush and to hijack only where inner can.
@@ -71,7 +77,7 @@ func reaches[T any](w http.ResponseWriter) bool {
 
 // outcome is the status to record once the handler has returned, or panicked.
 func (w *response) outcome(returned bool) int {
-	left := w.flushed || w.hijacked || w.written > serverBuffer
+	left := w.flushed || w.hijacked || w.written > w.buffer
 	switch {
 	case !returned && !left:
 		return http.StatusInternalServerError
@@ -125,7 +131,11 @@ func (w *response) Write(p []byte) (int, error) {
 		}
 	}
 	n, err := w.inner.Write(p)
-	w.passed(int64(n))
+	if refused(err) {
+		w.passed(int64(n))
+	} else {
+		w.passed(int64(len(p))) // what broke in the middle may have arrived
+	}
 	return n, err
 }
 
@@ -136,40 +146,6 @@ func (w *response) passed(n int64) {
 		w.status = http.StatusOK
 	}
 }
-
-// ReadFrom lets the server copy by itself, once nothing is held back any more.
-func (w *response) ReadFrom(src io.Reader) (int64, error) {
-	var held int64
-	if w.hold != nil {
-		var err error
-		// One byte more than there is room for releases the response.
-		held, err = io.CopyN(onlyWriter{w}, src, int64(w.hold.room())+1)
-		if errors.Is(err, io.EOF) {
-			return held, nil
-		}
-		if err != nil {
-			return held, err
-		}
-	}
-	if w.err != nil {
-		return held, w.err
-	}
-	var n int64
-	var err error
-	if from, ok := w.inner.(io.ReaderFrom); ok {
-		n, err = from.ReadFrom(src)
-	} else {
-		n, err = io.Copy(onlyWriter{w.inner}, src)
-	}
-	// Nothing to copy sends no head.
-	if n > 0 {
-		w.passed(n)
-	}
-	return held + n, err
-}
-
-// onlyWriter hides ReadFrom from io.Copy.
-type onlyWriter struct{ io.Writer }
 
 // Unwrap is for http.ResponseController. It leads past this writer only where nothing is held back.
 func (w *response) Unwrap() http.ResponseWriter {
