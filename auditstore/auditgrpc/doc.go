@@ -69,7 +69,9 @@
 //     requests and one response is no such stream: its response waits, as that of a unary call does
 //   - an entry whose write timed out may be stored all the same: the trail may hold an answer that was withheld, but no client
 //     has an answer that the trail lacks
-//   - a handler that panics answers nothing, so its panic goes on even where its entry cannot be written
+//   - a handler that panics answers nothing, so its panic goes on even where its entry cannot be written. An interceptor further
+//     out that recovers from it answers whether there is an entry or not: put it inside, where its answer is the one that is
+//     recorded
 //
 // The context of a handler then has a grpc.ServerTransportStream that holds metadata back, for which grpc.SetSendCompressor and
 // grpc.ClientSupportedCompressors return an error. An interceptor further out can call them.

@@ -54,7 +54,8 @@
 //   - an entry whose write timed out may be stored all the same: the trail may hold a response that was withheld, but no client
 //     has a response that the trail lacks
 //   - informational responses (1xx, other than 101) go out at once
-//   - a handler that panics answers nothing, so its panic goes on even where its entry cannot be written
+//   - a handler that panics answers nothing, so its panic goes on even where its entry cannot be written. A middleware further out
+//     that recovers from it answers whether there is an entry or not: put it inside, where its answer is the one that is recorded
 //
 // # The ResponseWriter
 //

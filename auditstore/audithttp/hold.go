@@ -73,6 +73,16 @@ func (w *response) releaseAs(status int) error {
 	return w.send(h)
 }
 
+// abandon writes the entry of a handler that panicked. A middleware further out may answer in its place: with nothing of what the
+// handler has set.
+func (w *response) abandon() {
+	if w.hold == nil {
+		return
+	}
+	_ = w.hold.record(http.StatusInternalServerError)
+	replace(w.inner.Header(), w.hold.before)
+}
+
 func (w *response) send(h *hold) error {
 	if w.status == 0 {
 		return nil

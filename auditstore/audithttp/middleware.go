@@ -99,8 +99,8 @@ func (e *exchange) end(returned bool) {
 		_ = e.record(e.response.outcome(returned))
 	case returned:
 		_ = e.response.release()
-	case e.response.hold != nil:
-		_ = e.record(http.StatusInternalServerError)
+	default:
+		e.response.abandon()
 	}
 }
 

@@ -89,3 +89,28 @@ func TestAPanicIsRecordedAsWhatTheClientGets(t *testing.T) {
 		}
 	}
 }
+
+// TestWhoRecoversFurtherOutHasNoneOfTheHandlersHeaders has the handler of a recovery that stands outside of the middleware panic, with
+// no entry to be had.
+func TestWhoRecoversFurtherOutHasNoneOfTheHandlersHeaders(t *testing.T) {
+	inner := audited(t, failing(nil), audithttp.Config{OnFailure: audithttp.FailClosed, OnError: (&failures{}).add},
+		func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Set-Cookie", "session=secret")
+			w.Header().Set("X-Outer", "changed")
+			_, _ = io.WriteString(w, "secret")
+			panic("late")
+		})
+	server := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if recover() != nil {
+				w.WriteHeader(http.StatusInternalServerError)
+			}
+		}()
+		w.Header().Set("X-Outer", "outer")
+		inner.ServeHTTP(w, r)
+	}))
+	a := get(t, server.URL+"/x")
+	if a.StatusCode != http.StatusInternalServerError || a.body != "" || a.Header.Get("Set-Cookie") != "" || a.Header.Get("X-Outer") != "outer" {
+		t.Errorf("the client got %d %q with the headers %v", a.StatusCode, a.body, a.Header)
+	}
+}
