@@ -113,6 +113,10 @@ func TestStatusIsWhatTheClientGets(t *testing.T) {
 			w.WriteHeader(http.StatusNotFound)
 		}, open: 200, closed: 200},
 		"hijacks": {handler: hijackAndAnswer, open: 101, closed: 101, body: "hi"},
+		"hijacks and sets a status": {handler: func(w http.ResponseWriter, r *http.Request) {
+			hijackAndAnswer(w, r)
+			w.WriteHeader(http.StatusBadGateway)
+		}, open: 101, closed: 101, body: "hi"},
 		"panics":  {handler: func(http.ResponseWriter, *http.Request) { panic("on purpose") }, open: 500, closed: 500, broken: true},
 		"panics with an unsent OK": {handler: func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, "hi")

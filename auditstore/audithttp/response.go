@@ -98,7 +98,7 @@ func (w *response) WriteHeader(code int) {
 	case w.err != nil:
 	case w.hold == nil:
 		w.inner.WriteHeader(code)
-		if w.status == 0 && !informational(code) {
+		if w.status == 0 && !w.hijacked && !informational(code) {
 			w.status = code
 		}
 	case w.status != 0:
