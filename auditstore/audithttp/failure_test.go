@@ -1,11 +1,13 @@
 package audithttp_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -140,6 +142,41 @@ func TestFailClosedGivesNothingAway(t *testing.T) {
 				t.Errorf("reported %v", errs)
 			}
 		})
+	}
+}
+
+// unhijackable is a writer whose connection cannot be taken over, and which says so only when asked.
+type unhijackable struct{ http.ResponseWriter }
+
+func (unhijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return nil, nil, http.ErrNotSupported
+}
+
+// TestAHijackThatFailsIsNotRecorded has the handler answer in another way, which is what the client gets.
+func TestAHijackThatFailsIsNotRecorded(t *testing.T) {
+	for mode, onFailure := range modes {
+		for name, before := range map[string]func(http.ResponseWriter){
+			"at once":        func(http.ResponseWriter) {},
+			"with an answer": func(w http.ResponseWriter) { w.WriteHeader(http.StatusUpgradeRequired) },
+		} {
+			recorded := make(statusSink, 2)
+			inner := audited(t, recorded, audithttp.Config{OnFailure: onFailure}, func(w http.ResponseWriter, _ *http.Request) {
+				before(w)
+				if _, _, err := w.(http.Hijacker).Hijack(); !errors.Is(err, http.ErrNotSupported) {
+					t.Errorf("%s: %s: Hijack: %v", mode, name, err)
+				}
+				w.WriteHeader(http.StatusUpgradeRequired)
+				_, _ = io.WriteString(w, "no")
+			})
+			server := start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { inner.ServeHTTP(unhijackable{w}, r) }))
+			if a := get(t, server.URL+"/x"); a.StatusCode != http.StatusUpgradeRequired || a.body != "no" {
+				t.Errorf("%s: %s: the client got %d %q", mode, name, a.StatusCode, a.body)
+			}
+			server.Close()
+			if got := <-recorded; got != http.StatusUpgradeRequired || len(recorded) > 0 {
+				t.Errorf("%s: %s: recorded %d, and %d more", mode, name, got, len(recorded))
+			}
+		}
 	}
 }
 

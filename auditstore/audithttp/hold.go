@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -53,17 +55,15 @@ func (w *response) keep(p []byte) (held bool, err error) {
 }
 
 // release writes the entry and sends what was held back, or 503. It does nothing, or returns the error again, the second time.
-func (w *response) release() error { return w.releaseAs(http.StatusOK) }
-
-// releaseAs is release with the status to record where the handler has set none.
-func (w *response) releaseAs(status int) error {
+func (w *response) release() error {
 	h := w.hold
 	if h == nil {
 		return w.err
 	}
 	w.hold = nil
-	if w.status != 0 {
-		status = w.status
+	status := w.status
+	if status == 0 {
+		status = http.StatusOK
 	}
 	if h.record(status) != nil {
 		w.refuse(h)
@@ -71,6 +71,19 @@ func (w *response) releaseAs(status int) error {
 	}
 	w.fixed = false
 	return w.send(h)
+}
+
+// handOver writes the entry of a connection that the handler is about to have, or answers 503 on it.
+func (w *response) handOver(conn net.Conn) error {
+	h := w.hold
+	w.hold = nil
+	if h.record(http.StatusSwitchingProtocols) != nil {
+		w.err = ErrWithheld
+		refuseOn(conn, h.before)
+		return w.err
+	}
+	w.fixed = false
+	return nil
 }
 
 // abandon writes the entry of a handler that panicked. A middleware further out may answer in its place: with nothing of what the
@@ -101,19 +114,41 @@ func (w *response) send(h *hold) error {
 	return err
 }
 
+const (
+	refusal = "The request could not be audited, and its response is withheld.\n"
+	// refusalTimeout is for a client that does not read.
+	refusalTimeout = 5 * time.Second
+)
+
 func (w *response) refuse(h *hold) {
-	const body = "The request could not be audited, and its response is withheld.\n"
 	w.err = ErrWithheld
 	header := w.inner.Header()
 	replace(header, h.before)
+	setRefusal(header)
+	w.inner.WriteHeader(http.StatusServiceUnavailable)
+	_, _ = io.WriteString(w.inner, refusal)
+	// Handlers like httputil.ReverseProxy panic over the error that Write gives them next, and the server would drop the answer.
+	_ = w.control.Flush()
+}
+
+// refuseOn answers as refuse does where the server has given the connection away.
+func refuseOn(conn net.Conn, header http.Header) {
+	setRefusal(header)
+	header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	answer := &http.Response{
+		StatusCode: http.StatusServiceUnavailable, ProtoMajor: 1, ProtoMinor: 1, Header: header, Close: true,
+		Body: io.NopCloser(strings.NewReader(refusal)), ContentLength: int64(len(refusal)),
+	}
+	_ = conn.SetDeadline(time.Now().Add(refusalTimeout))
+	_ = answer.Write(conn)
+	_ = conn.Close()
+}
+
+func setRefusal(header http.Header) {
 	header.Set("Content-Type", "text/plain; charset=utf-8")
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Cache-Control", "no-store")
-	header.Set("Content-Length", strconv.Itoa(len(body)))
-	w.inner.WriteHeader(http.StatusServiceUnavailable)
-	_, _ = io.WriteString(w.inner, body)
-	// Handlers like httputil.ReverseProxy panic over the error that Write gives them next, and the server would drop the answer.
-	_ = w.control.Flush()
+	header.Set("Content-Length", strconv.Itoa(len(refusal)))
 }
 
 // replace changes the map itself: the handler and the server have it too.

@@ -180,12 +180,26 @@ type hijacker struct{ w *response }
 
 // Hijack lets the handler take over the connection.
 func (h hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	if err := h.w.releaseAs(http.StatusSwitchingProtocols); err != nil {
+	w := h.w
+	if w.hold == nil || w.status != 0 { // an answer that has begun goes out first, as without the middleware
+		if err := w.release(); err != nil {
+			return nil, nil, err
+		}
+		return w.hijack()
+	}
+	// Taking the connection sends nothing. Where it fails, what the handler answers in its place is still held back.
+	conn, buffer, err := w.hijack()
+	if err == nil {
+		err = w.handOver(conn)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
-	conn, buffer, err := h.w.control.Hijack()
-	if err == nil {
-		h.w.hijacked = true
-	}
+	return conn, buffer, nil
+}
+
+func (w *response) hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffer, err := w.control.Hijack()
+	w.hijacked = w.hijacked || err == nil
 	return conn, buffer, err
 }
