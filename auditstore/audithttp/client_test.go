@@ -129,6 +129,7 @@ func TestNewRefuses(t *testing.T) {
 		"exclude, empty":      {func(c *audithttp.Config) { c.Exclude = []string{""} }, `Exclude[0] is ""`},
 		"exclude, relative":   {func(c *audithttp.Config) { c.Exclude = []string{"/a", "b"} }, `Exclude[1] is "b"`},
 		"exclude, slash":      {func(c *audithttp.Config) { c.Exclude = []string{"/a/"} }, `Exclude[0] is "/a/"`},
+		"exclude, parameter":  {func(c *audithttp.Config) { c.Exclude = []string{"/a;b"} }, `Exclude[0] is "/a;b"`},
 		"exclude, everything": {func(c *audithttp.Config) { c.Exclude = []string{"/"} }, "excludes everything"},
 	} {
 		cfg := audithttp.Config{User: nobody}

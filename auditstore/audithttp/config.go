@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path"
+	"strings"
 	"time"
 
 	"github.com/osapi-io/auditstream-operator/auditstore"
@@ -73,7 +74,7 @@ type Config struct {
 
 	// Exclude are paths that are not audited, each with everything below it: "/health" excludes /health and /health/db, but not
 	// /healthz. DefaultExclude stands in for nil; an empty list excludes nothing. A path that a router may read in another
-	// way (with "//", "/./", "/../", a backslash or needless escapes) is always audited.
+	// way (with "//", "/./", "/../", a backslash, a semicolon, a percent sign or needless escapes) is always audited.
 	Exclude []string
 	// Rejections says whether requests that are answered with 401 or 403 are audited.
 	Rejections Rejections
@@ -143,6 +144,8 @@ func checkExclude(paths []string) error {
 		switch {
 		case p == "" || p[0] != '/' || path.Clean(p) != p:
 			return invalid("Exclude[%d] is %q: give a path that begins with a slash and does not end with one, like \"/health\"", i, p)
+		case strings.ContainsAny(p, ambiguous):
+			return invalid("Exclude[%d] is %q: a path with a backslash, a semicolon or a percent sign is always audited", i, p)
 		case p == "/":
 			return invalid("Exclude[%d] is \"/\", which excludes everything: leave the middleware out instead", i)
 		}

@@ -115,10 +115,14 @@ func (e *exchange) passBack() {
 	}
 }
 
+// ambiguous are the characters of a path that some router takes for more than themselves: for a slash, for the beginning of a parameter
+// (everything up to the next slash is then no part of the path), or for an escape that was escaped once more.
+const ambiguous = `\;%`
+
 // excluded says whether the path is one of Config.Exclude or below it, in whatever way a router reads it.
 func (a *auditor) excluded(u *url.URL) bool {
 	// RawPath is set where the path has escapes that it does not need, like %2F: routers differ about those.
-	if u.RawPath != "" || strings.Contains(u.Path, `\`) || strings.Contains(u.Path, "//") {
+	if u.RawPath != "" || strings.ContainsAny(u.Path, ambiguous) || strings.Contains(u.Path, "//") {
 		return false
 	}
 	for segment := range strings.SplitSeq(u.Path, "/") {

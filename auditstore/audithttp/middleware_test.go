@@ -117,7 +117,7 @@ func TestStatusIsWhatTheClientGets(t *testing.T) {
 			hijackAndAnswer(w, r)
 			w.WriteHeader(http.StatusBadGateway)
 		}, open: 101, closed: 101, body: "hi"},
-		"panics":  {handler: func(http.ResponseWriter, *http.Request) { panic("on purpose") }, open: 500, closed: 500, broken: true},
+		"panics": {handler: func(http.ResponseWriter, *http.Request) { panic("on purpose") }, open: 500, closed: 500, broken: true},
 		"panics with an unsent OK": {handler: func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, "hi")
 			panic("on purpose")
@@ -314,6 +314,9 @@ func TestExclude(t *testing.T) {
 		"up again, backslash":     {nil, "/health/..%5Cusers", true},
 		"an escaped slash":        {nil, "/health%2Fusers", true},
 		"an empty segment":        {nil, "/health//users", true},
+		"escaped twice":           {nil, "/health/%252e%252e/users", true},
+		"a parameter":             {nil, "/health/..;x=1/users", true},
+		"a parameter of its own":  {nil, "/health/;x=1", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			store := newStore(t)
