@@ -2,7 +2,6 @@ package auditgrpc
 
 import (
 	"context"
-	"errors"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -54,7 +53,9 @@ func (h *hold) release(code codes.Code) error {
 				_ = h.inner.SetTrailer(metadata.Pairs(pushback, "-1"))
 			}
 		case h.inner != nil:
-			h.err = errors.Join(h.inner.SetHeader(h.header), h.inner.SetTrailer(h.trailer))
+			// What the server does not take, since the header is out or the call over, costs the answer no more than it would have
+			// cost the handler's.
+			_, _ = h.inner.SetHeader(h.header), h.inner.SetTrailer(h.trailer)
 		}
 	})
 	return h.err
@@ -72,8 +73,12 @@ func (h *hold) released() bool {
 // Method is the full method.
 func (h *hold) Method() string { return h.method }
 
-// SetHeader adds to the header, or to what is held back of it.
+// SetHeader adds to the header, or to what is held back of it. What the server's stream would refuse is refused now: later the
+// handler cannot be told.
 func (h *hold) SetHeader(md metadata.MD) error {
+	if err := h.sendable(md); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -97,6 +102,9 @@ func (h *hold) SendHeader(md metadata.MD) error {
 		defer h.mu.Unlock()
 		h.headerSent = true
 		return err
+	}
+	if err := h.sendable(md); err != nil {
+		return err // nothing is sent, and the handler may yet answer with an error
 	}
 	if err := h.release(codes.OK); err != nil {
 		return err
@@ -163,18 +171,3 @@ func (s *heldStream) SendHeader(md metadata.MD) error { return s.call.hold.SendH
 
 // SetTrailer is the held answer's.
 func (s *heldStream) SetTrailer(md metadata.MD) { _ = s.call.hold.SetTrailer(md) }
-
-// streamMetadata lets a stream take metadata as a transport stream does.
-type streamMetadata struct {
-	grpc.ServerStream
-	method string
-}
-
-// Method is the full method.
-func (s streamMetadata) Method() string { return s.method }
-
-// SetTrailer is the stream's.
-func (s streamMetadata) SetTrailer(md metadata.MD) error {
-	s.ServerStream.SetTrailer(md)
-	return nil
-}
