@@ -221,39 +221,6 @@ func TestFailClosedAnswersAsTheHandlerMeantIt(t *testing.T) {
 	}
 }
 
-// TestFailClosedWritesBeforeTheFirstMessage has the store say when the entry arrives.
-func TestFailClosedWritesBeforeTheFirstMessage(t *testing.T) {
-	store := newStore(t)
-	got, release := make(chan string, 1), make(chan struct{})
-	waiting := &faulty{store, func(_ context.Context, entry auditstore.Entry) error {
-		got <- entry.Path
-		<-release
-		return nil
-	}}
-	var handlerSent atomic.Bool
-	client := serve(t, waiting, auditgrpc.Config{OnFailure: auditgrpc.FailClosed}, &service{
-		output: func(stream grpc.ServerStreamingServer[testpb.StreamingOutputCallResponse]) error {
-			err := stream.Send(&testpb.StreamingOutputCallResponse{})
-			handlerSent.Store(true)
-			return err
-		},
-	})
-	stream, err := client.StreamingOutputCall(within(t), &testpb.StreamingOutputCallRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if path := <-got; path != serverStream {
-		t.Errorf("wrote %q", path)
-	}
-	if handlerSent.Load() {
-		t.Error("the message went out before the entry was written")
-	}
-	close(release)
-	if _, err := stream.Recv(); err != nil {
-		t.Error(err)
-	}
-}
-
 // TestARetryPolicyDoesNotRepeatWhatWasWithheld has a client that repeats what is Unavailable.
 func TestARetryPolicyDoesNotRepeatWhatWasWithheld(t *testing.T) {
 	const policy = `{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.001s",
