@@ -35,10 +35,10 @@ func (b *bench) exports(ctx context.Context) error {
 	theirs := &way{name: "consumer, Messages", do: b.bareMessages}
 	consume := &way{name: "consumer, Consume", do: b.bareConsume}
 	newest := &way{name: "Export, newest first", do: export(auditstore.NewestFirst), slow: true}
-	if err := race(ctx, exportRounds, 4*b.budget, ours, theirs, consume); err != nil {
+	if err := b.race(ctx, exportRounds, 4*b.budget, ours, theirs, consume); err != nil {
 		return err
 	}
-	if err := race(ctx, 1, time.Minute, newest); err != nil {
+	if err := b.race(ctx, 1, time.Minute, newest); err != nil {
 		return err
 	}
 	b.rates("export of everything", len(b.trail.alive), ours, theirs, consume, newest)

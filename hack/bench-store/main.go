@@ -57,7 +57,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 1000, "how many turns each way has")
 	flags.DurationVar(&o.budget, "budget", 5*time.Second, "how long a way takes turns in one case at most")
 	quick := flags.Bool("quick", false, "a try: 20,000 entries, 100 rounds")
-	flags.Uint64Var(&o.seed, "seed", rand.Uint64(), "decides the entries, the holes and the order; drawn anew for each run")
+	flags.Uint64Var(&o.seed, "seed", rand.Uint64(), "decides the entries, the holes and the order of the turns; drawn anew for each run")
 	if err := flags.Parse(args); err != nil {
 		return o, err
 	}

@@ -57,7 +57,7 @@ func (b *bench) page(ctx context.Context, which string, offset int, bucket *buck
 			after: func(context.Context) error { return b.trail.check(bucket.entries, offset, pageSize) },
 		})
 	}
-	if err := race(ctx, b.rounds, b.budget, ways...); err != nil {
+	if err := b.race(ctx, b.rounds, b.budget, ways...); err != nil {
 		return err
 	}
 	b.table(fmt.Sprintf("%s page of %d", which, pageSize), ways...)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"runtime"
 	"slices"
 	"time"
@@ -23,11 +22,13 @@ type way struct {
 	sum   time.Duration
 }
 
-// race gives each way its turns, one after the other and in a random order, so that whatever else the machine does, and what
-// one way leaves to be done, meets all of them. A way whose turns have taken longer than the budget has no more of them.
-func race(ctx context.Context, rounds int, budget time.Duration, ways ...*way) error {
+// race gives each way its turns, one after the other and in an order that the seed decides anew for each round, so that whatever else
+// the machine does, and what one way leaves to be done, meets all of them. A way whose turns have taken longer than the budget has
+// no more of them.
+func (b *bench) race(ctx context.Context, rounds int, budget time.Duration, ways ...*way) error {
+	order := b.seeded(0)
 	for round := range rounds + 1 { // the first turn is to warm up
-		for _, i := range rand.Perm(len(ways)) {
+		for _, i := range order.Perm(len(ways)) {
 			w := ways[i]
 			if w.sum > budget && len(w.took) >= 5 || w.slow && len(w.took) >= 5 {
 				continue

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 
 	"github.com/nats-io/nats.go"
@@ -54,6 +55,9 @@ type bench struct {
 	js    jetstream.JetStream
 	trail *trail
 }
+
+// seeded is a source of numbers that the seed alone decides, whatever was drawn from the trail's own meanwhile.
+func (b *bench) seeded(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(b.seed, stream)) }
 
 func (b *bench) measure(ctx context.Context) (err error) {
 	if err := b.trail.fill(ctx, b.js); err != nil {

@@ -46,7 +46,7 @@ func (b *bench) get(ctx context.Context) error {
 		}
 		return err
 	}}
-	if err := race(ctx, 5*b.rounds, b.budget, ours, theirs); err != nil {
+	if err := b.race(ctx, 5*b.rounds, b.budget, ours, theirs); err != nil {
 		return err
 	}
 	b.table("one entry by its id", ours, theirs)
@@ -54,13 +54,10 @@ func (b *bench) get(ctx context.Context) error {
 	return nil
 }
 
-// turns goes through ids of the trail in an order that the seed decides.
+// turns draws ids of the trail. The seed decides which, so that all who call it get the same.
 func (b *bench) turns() func() string {
-	n, step := 0, 7919 // a prime, so that neighbours are far apart
-	return func() string {
-		n += step
-		return b.trail.ids[b.trail.alive[n%len(b.trail.alive)]-1]
-	}
+	drawn := b.seeded(1)
+	return func() string { return b.trail.ids[b.trail.alive[drawn.IntN(len(b.trail.alive))]-1] }
 }
 
 // write measures the writing of one entry at a time.
@@ -91,7 +88,7 @@ func (b *bench) write(ctx context.Context) error {
 		_, err := b.js.PublishMsg(ctx, messages[published-1])
 		return err
 	}}
-	if err := race(ctx, rounds-1, b.budget, ours, theirs); err != nil {
+	if err := b.race(ctx, rounds-1, b.budget, ours, theirs); err != nil {
 		return err
 	}
 	b.table("one entry written, acknowledged", ours, theirs)
@@ -120,7 +117,7 @@ func (b *bench) buffered(ctx context.Context) error {
 		{name: "Block, 16 writers", do: func(ctx context.Context) error { return b.writeBuffered(ctx, store, n, 16) }},
 		{name: "PublishMsgAsync", do: func(ctx context.Context) error { return b.publishAsync(ctx, n) }},
 	}
-	if err := race(ctx, bufferedRuns, time.Minute, ways...); err != nil {
+	if err := b.race(ctx, bufferedRuns, time.Minute, ways...); err != nil {
 		return err
 	}
 	b.rates(fmt.Sprintf("%d entries written without waiting, until all are stored", n), n, ways...)
