@@ -134,6 +134,25 @@ func ExampleStreamStore_List() {
 	// Output: e d of 5
 }
 
+func ExampleStreamStore_ListAll() {
+	store, done := openStore()
+	defer done()
+	ctx := context.Background()
+	fill(store, "ada", "eve", "bob")
+
+	entries, err := store.ListAll(ctx) // a trail that fits into memory; Query and Export read any other
+	if err != nil && !errors.Is(err, auditstore.ErrCorrupt) {
+		log.Panic(err) // with ErrCorrupt the entries are whole but for what err names
+	}
+	for _, entry := range entries {
+		fmt.Println(entry.ID, entry.User)
+	}
+	// Output:
+	// entry-3 bob
+	// entry-2 eve
+	// entry-1 ada
+}
+
 // fill writes one entry for each name, by that user.
 func fill(store *auditstore.StreamStore, users ...string) {
 	for i, user := range users {

@@ -117,3 +117,14 @@ func ExampleNew() {
 	// "ada" UNARY /grpc.testing.TestService/UnaryCall: 200
 	// "" UNARY /grpc.testing.TestService/UnaryCall: 401
 }
+
+// To find the calls that were answered with a code, filter by its status.
+func ExampleHTTPStatus() {
+	for _, code := range []codes.Code{codes.OK, codes.PermissionDenied, codes.Unavailable} {
+		fmt.Println(code, auditgrpc.HTTPStatus(code))
+	}
+	// Output:
+	// OK 200
+	// PermissionDenied 403
+	// Unavailable 503
+}
