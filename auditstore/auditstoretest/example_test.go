@@ -73,3 +73,12 @@ func ExampleTestStore() {
 		})
 	}
 }
+
+// TestTheStoreOfTheExample runs what ExampleTestStore shows, which as an example has no testing.T to run it with.
+func TestTheStoreOfTheExample(t *testing.T) {
+	auditstoretest.TestStore(t, func(t *testing.T) auditstore.Store {
+		t.Helper()
+		inner, _ := auditstoretest.Run(t)
+		return &countingStore{Store: inner}
+	})
+}
