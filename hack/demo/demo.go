@@ -188,12 +188,21 @@ func (d *demo) cleanUp() error {
 func (d *demo) explain() string {
 	const lines = 30
 	switch {
-	case d.workload != nil:
+	case d.workload != nil && !ended(d.manager.Done()):
 		return fmt.Sprintf("\nThe last lines of the service's log:\n%s\n", testenv.LogTail(d.workload.log, lines))
 	case d.manager != nil:
 		return fmt.Sprintf("\nThe last lines of the operator's log:\n%s\n", testenv.LogTail(d.manager.LogFile, lines))
 	}
 	return ""
+}
+
+func ended(done <-chan struct{}) bool {
+	select {
+	case <-done:
+		return true
+	default:
+		return false
+	}
 }
 
 func (d *demo) kept() string {

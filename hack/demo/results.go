@@ -97,7 +97,7 @@ func (d *demo) compare(ctx context.Context) error {
 	return nil
 }
 
-// stayUp waits for Ctrl-C, except with --once.
+// stayUp waits for Ctrl-C, except with --once. It is an error where one of what it shows ends before.
 func (d *demo) stayUp(ctx context.Context) error {
 	if d.opts.once {
 		return ctx.Err()
@@ -107,8 +107,17 @@ func (d *demo) stayUp(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case <-d.manager.Done():
-		return fmt.Errorf("the operator has ended by itself: %w", d.manager.Err())
+		return endedByItself("operator", d.manager.Err())
+	case <-d.workload.process.Done():
+		return endedByItself("service", d.workload.process.Err())
 	}
+}
+
+func endedByItself(what string, err error) error {
+	if err == nil { // exit status 0
+		return fmt.Errorf("the %s has ended by itself", what)
+	}
+	return fmt.Errorf("the %s has ended by itself: %w", what, err)
 }
 
 func (d *demo) directions() string {

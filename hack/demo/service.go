@@ -23,6 +23,7 @@ const serviceTimeout = 2 * time.Minute
 type workload struct {
 	url                 string
 	clerk, auditor, log string
+	process             *testenv.Service
 }
 
 // startService runs the example with a binding, as Kubernetes mounts it from a Secret.
@@ -52,7 +53,7 @@ func (d *demo) startService(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.url = service.URL
+	w.url, w.process = service.URL, service
 	d.workload = w
 	d.atEnd(service.Stop)
 	return nil

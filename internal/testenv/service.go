@@ -50,6 +50,17 @@ func StartService(ctx context.Context, opts ServiceOptions) (*Service, error) {
 	return s, nil
 }
 
+// Done is closed when the process has ended.
+func (s *Service) Done() <-chan struct{} { return s.proc.done }
+
+// Err is how the process ended, nil for exit status 0 and while it runs.
+func (s *Service) Err() error {
+	if s.proc.running() {
+		return nil
+	}
+	return s.proc.err
+}
+
 // Stop ends the service with SIGTERM, and says so where it did not end by itself, or not well. Stopping again does nothing.
 func (s *Service) Stop() error {
 	if !s.proc.running() {
