@@ -43,7 +43,7 @@ func classify(err error) failure {
 	case errors.Is(err, auditstore.ErrIncomplete):
 		return failure{http.StatusServiceUnavailable, "the audit trail could not be read to the end: try again"}
 	case errors.Is(err, auditstore.ErrCorrupt):
-		return failure{http.StatusInternalServerError, "what is stored under this id is not a readable entry"}
+		return failure{http.StatusInternalServerError, "what is stored is not a readable entry: the log of the service says more"}
 	}
 	return internal
 }
