@@ -90,12 +90,17 @@ func TestTheSchemaRefusesWhatIsWrong(t *testing.T) {
 		{"logLevel=loud", "/logLevel"},
 		{"podDisruptionBudget.maxUnavailable=half", "/podDisruptionBudget/maxUnavailable"},
 		{"metrics.port=0", "/metrics/port"},
+		{"networkPolicy.from=[]", "/networkPolicy/from"},
 		{"extraLabels.control-plane=mine", "/extraLabels/control-plane"},
 		{"extraEnv[0].value=x", "/extraEnv/0"},
 	} {
-		_, err := tryRender(t, "--set", test.set)
+		flag := "--set"
+		if strings.HasSuffix(test.set, "[]") {
+			flag = "--set-json" // the other one has no empty list
+		}
+		_, err := tryRender(t, flag, test.set)
 		if err == nil || !strings.Contains(err.Error(), "don't meet the specifications of the schema") || !strings.Contains(err.Error(), test.says) {
-			t.Errorf("--set %s: want the schema to refuse %s, got %v", test.set, test.says, err)
+			t.Errorf("%s %s: want the schema to refuse %s, got %v", flag, test.set, test.says, err)
 		}
 	}
 }
@@ -114,6 +119,7 @@ func TestContradictionsAreRefused(t *testing.T) {
 		{"nats.credentials.secret=a,nats.token.secret=b", "nats.credentials and nats.token contradict each other: set one of them"},
 		{"nats.password.user=operator", "nats.password.secret is \"\": set both or neither"},
 		{"nats.ca.secret=a,nats.ca.configMap=b", "nats.ca.configMap is \"b\": set one of them"},
+		{"networkPolicy.enabled=true,networkPolicy.from=null", "networkPolicy.from is empty, which would let in everybody: name who reaches the metrics"},
 		{"metrics.enabled=false,metrics.serviceMonitor.enabled=true", "metrics.serviceMonitor.enabled needs metrics.enabled"},
 		{"metrics.enabled=false,metrics.prometheusRule.enabled=true", "metrics.prometheusRule.enabled needs metrics.enabled"},
 	} {

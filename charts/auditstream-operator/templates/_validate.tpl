@@ -14,6 +14,10 @@
 {{- if and $nats.ca.secret $nats.ca.configMap -}}
 {{- fail (printf "nats.ca.secret is %q and nats.ca.configMap is %q: set one of them" $nats.ca.secret $nats.ca.configMap) -}}
 {{- end -}}
+{{- /* The schema does not see a null, with which helm takes the value away. */}}
+{{- if and .Values.networkPolicy.enabled .Values.metrics.enabled (not .Values.networkPolicy.from) -}}
+{{- fail "networkPolicy.from is empty, which would let in everybody: name who reaches the metrics" -}}
+{{- end -}}
 {{- if not .Values.metrics.enabled -}}
 {{- if .Values.metrics.serviceMonitor.enabled }}{{ fail "metrics.serviceMonitor.enabled needs metrics.enabled: set both or neither" }}{{ end -}}
 {{- if .Values.metrics.prometheusRule.enabled }}{{ fail "metrics.prometheusRule.enabled needs metrics.enabled: set both or neither" }}{{ end -}}
