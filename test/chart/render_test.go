@@ -90,6 +90,7 @@ func TestTheSchemaRefusesWhatIsWrong(t *testing.T) {
 		{"logLevel=loud", "/logLevel"},
 		{"podDisruptionBudget.maxUnavailable=half", "/podDisruptionBudget/maxUnavailable"},
 		{"metrics.port=0", "/metrics/port"},
+		{"metrics.port=8081", "/metrics/port"},
 		{"networkPolicy.from=[]", "/networkPolicy/from"},
 		{"extraLabels.control-plane=mine", "/extraLabels/control-plane"},
 		{"extraEnv[0].value=x", "/extraEnv/0"},
