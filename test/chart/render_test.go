@@ -118,6 +118,8 @@ func TestHelmFindsNothingToSay(t *testing.T) {
 func TestContradictionsAreRefused(t *testing.T) {
 	for _, test := range []struct{ set, says string }{
 		{"nats.credentials.secret=a,nats.token.secret=b", "nats.credentials and nats.token contradict each other: set one of them"},
+		{"resyncInterval=9s999ms", "resyncInterval is 9s999ms: give at least 10s"},
+		{"resyncInterval=0.1m", "resyncInterval is 0.1m: give at least 10s"},
 		{"nats.password.user=operator", "nats.password.secret is \"\": set both or neither"},
 		{"nats.ca.secret=a,nats.ca.configMap=b", "nats.ca.configMap is \"b\": set one of them"},
 		{"networkPolicy.enabled=true,networkPolicy.from=null", "networkPolicy.from is empty, which would let in everybody: name who reaches the metrics"},
@@ -127,6 +129,12 @@ func TestContradictionsAreRefused(t *testing.T) {
 		if _, err := tryRender(t, "--set", test.set); err == nil || !strings.Contains(err.Error(), test.says) {
 			t.Errorf("--set %s: want %q, got %v", test.set, test.says, err)
 		}
+	}
+}
+
+func TestTheManagerTakesTheShortestInterval(t *testing.T) {
+	for _, interval := range []string{"10s", "10000ms", "0.5m", "1s9s"} {
+		contains(t, render(t, "--set", "resyncInterval="+interval), "--resync-interval="+interval)
 	}
 }
 

@@ -14,6 +14,10 @@
 {{- if and $nats.ca.secret $nats.ca.configMap -}}
 {{- fail (printf "nats.ca.secret is %q and nats.ca.configMap is %q: set one of them" $nats.ca.secret $nats.ca.configMap) -}}
 {{- end -}}
+{{- with .Values.resyncInterval -}}
+{{- $start := mustToDate "2006" "2000" -}}
+{{- if lt ((mustDateModify . $start).Sub $start).Seconds 10.0 }}{{ fail (printf "resyncInterval is %s: give at least 10s" .) }}{{ end -}}
+{{- end -}}
 {{- /* The schema does not see a null, with which helm takes the value away. */}}
 {{- if and .Values.networkPolicy.enabled .Values.metrics.enabled (not .Values.networkPolicy.from) -}}
 {{- fail "networkPolicy.from is empty, which would let in everybody: name who reaches the metrics" -}}
