@@ -27,13 +27,18 @@ control-plane: controller-manager
 
 {{/* The labels of every object; with them come extraLabels, which replace none. */}}
 {{- define "auditstream-operator.labels" -}}
+{{ include "auditstream-operator.labelsWith" (dict "root" .) }}
+{{- end }}
+
+{{/* The same with more labels of the object's own, and with labels that values give this object. Its own replace both. */}}
+{{- define "auditstream-operator.labelsWith" -}}
 {{- $own := dict
-  "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
-  "app.kubernetes.io/name" (include "auditstream-operator.name" .)
-  "app.kubernetes.io/instance" .Release.Name
-  "app.kubernetes.io/version" .Chart.AppVersion
-  "app.kubernetes.io/managed-by" .Release.Service -}}
-{{ toYaml (merge $own .Values.extraLabels) }}
+  "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-")
+  "app.kubernetes.io/name" (include "auditstream-operator.name" .root)
+  "app.kubernetes.io/instance" .root.Release.Name
+  "app.kubernetes.io/version" .root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" .root.Release.Service -}}
+{{ toYaml (merge $own (.own | default dict) (.values | default dict) .root.Values.extraLabels) }}
 {{- end }}
 
 {{- define "auditstream-operator.image" -}}

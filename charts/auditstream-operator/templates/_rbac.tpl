@@ -10,12 +10,11 @@ metadata:
   namespace: {{ .root.Release.Namespace }}
   {{- end }}
   labels:
-    {{- include "auditstream-operator.labels" .root | nindent 4 }}
+    {{- $own := dict }}
     {{- range $key, $value := $role.metadata.labels }}
-    {{- if hasPrefix "rbac.authorization.k8s.io/" $key }}
-    {{ $key }}: {{ $value | quote }}
+    {{- if hasPrefix "rbac.authorization.k8s.io/" $key }}{{ $_ := set $own $key $value }}{{ end }}
     {{- end }}
-    {{- end }}
+    {{- include "auditstream-operator.labelsWith" (dict "root" .root "own" $own) | nindent 4 }}
 rules:
 {{ toYaml $role.rules }}
 {{- end }}
