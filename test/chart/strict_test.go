@@ -37,6 +37,30 @@ func TestNoKeyIsThereTwice(t *testing.T) {
 	}
 }
 
+// TestNamesOfDigitsAreText has everything that values may name, and the release, be called 123.
+func TestNamesOfDigitsAreText(t *testing.T) {
+	digits := []string{"nameOverride", "fullnameOverride", "image.repository", "image.tag", "nats.credentials.key",
+		"metrics.certificateSecret", "namespaces[0]", "priorityClassName", "serviceAccount.name", "extraLabels.team", "podLabels.tier"}
+	for _, secrets := range [][]string{
+		{"nats.credentials.secret", "nats.ca.secret", "nats.clientCertificate.secret"},
+		{"nats.password.user", "nats.password.secret", "nats.ca.configMap"},
+		{"nats.token.secret"},
+	} {
+		args := []string{"template", "123", chartDir, "--namespace", "123", "--values", "testdata/shared-keys.yaml"}
+		for _, value := range append(digits, secrets...) {
+			args = append(args, "--set-string", value+"=123")
+		}
+		for _, enabled := range []string{"podDisruptionBudget", "networkPolicy", "metrics.serviceMonitor", "metrics.prometheusRule", "metrics.dashboards"} {
+			args = append(args, "--set", enabled+".enabled=true")
+		}
+		out, err := output(t.Context(), helmEnv(t), tool(t, "helm"), args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		strictly(t, out)
+	}
+}
+
 func ofKind(t *testing.T, all objects, kind string) *unstructured.Unstructured {
 	t.Helper()
 	for _, object := range all {

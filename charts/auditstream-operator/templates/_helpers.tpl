@@ -20,8 +20,8 @@
 {{- end }}
 
 {{- define "auditstream-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "auditstream-operator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "auditstream-operator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 control-plane: controller-manager
 {{- end }}
 

@@ -39,7 +39,7 @@
 - --nats-key=/etc/nats/client-certificate/tls.key
 {{- end }}
 {{- with $nats.domain }}
-- --nats-domain={{ . }}
+- {{ printf "--nats-domain=%s" . | quote }}
 {{- end }}
 {{- range .Values.extraArgs }}
 - {{ . | quote }}
@@ -50,25 +50,25 @@
 {{- define "auditstream-operator.secrets" -}}
 {{- $nats := .Values.nats -}}
 {{- with $nats.credentials.secret }}
-nats-credentials: {secret: {{ . }}, path: /etc/nats/credentials}
+nats-credentials: {secret: {{ . | quote }}, path: /etc/nats/credentials}
 {{- end }}
 {{- with $nats.password.secret }}
-nats-password: {secret: {{ . }}, path: /etc/nats/password}
+nats-password: {secret: {{ . | quote }}, path: /etc/nats/password}
 {{- end }}
 {{- with $nats.token.secret }}
-nats-token: {secret: {{ . }}, path: /etc/nats/token}
+nats-token: {secret: {{ . | quote }}, path: /etc/nats/token}
 {{- end }}
 {{- with $nats.ca.secret }}
-nats-ca: {secret: {{ . }}, path: /etc/nats/ca}
+nats-ca: {secret: {{ . | quote }}, path: /etc/nats/ca}
 {{- end }}
 {{- with $nats.ca.configMap }}
-nats-ca: {configMap: {{ . }}, path: /etc/nats/ca}
+nats-ca: {configMap: {{ . | quote }}, path: /etc/nats/ca}
 {{- end }}
 {{- with $nats.clientCertificate.secret }}
-nats-client-certificate: {secret: {{ . }}, path: /etc/nats/client-certificate}
+nats-client-certificate: {secret: {{ . | quote }}, path: /etc/nats/client-certificate}
 {{- end }}
 {{- if and .Values.metrics.enabled .Values.metrics.certificateSecret }}
-metrics-certificate: {secret: {{ .Values.metrics.certificateSecret }}, path: /etc/auditstream-operator/metrics}
+metrics-certificate: {secret: {{ .Values.metrics.certificateSecret | quote }}, path: /etc/auditstream-operator/metrics}
 {{- end }}
 {{- end }}
 
@@ -85,10 +85,10 @@ metrics-certificate: {secret: {{ .Values.metrics.certificateSecret }}, path: /et
 - name: {{ $name }}
   {{- if $source.configMap }}
   configMap:
-    name: {{ $source.configMap }}
+    name: {{ $source.configMap | quote }}
   {{- else }}
   secret:
-    secretName: {{ $source.secret }}
+    secretName: {{ $source.secret | quote }}
   {{- end }}
 {{- end }}
 {{- end }}

@@ -7,7 +7,7 @@ kind: {{ $role.kind }}
 metadata:
   name: {{ include "auditstream-operator.nameOf" (dict "root" .root "name" (trimPrefix "auditstream-operator-" $role.metadata.name)) }}
   {{- if eq $role.kind "Role" }}
-  namespace: {{ .root.Release.Namespace }}
+  namespace: {{ .root.Release.Namespace | quote }}
   {{- end }}
   labels:
     {{- $own := dict }}
@@ -27,7 +27,7 @@ kind: {{ if .namespace }}RoleBinding{{ else }}ClusterRoleBinding{{ end }}
 metadata:
   name: {{ include "auditstream-operator.nameOf" (dict "root" .root "name" .name) }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ . | quote }}
   {{- end }}
   labels:
     {{- include "auditstream-operator.labels" .root | nindent 4 }}
@@ -37,6 +37,6 @@ roleRef:
   name: {{ include "auditstream-operator.nameOf" (dict "root" .root "name" .role) }}
 subjects:
 - kind: ServiceAccount
-  name: {{ include "auditstream-operator.serviceAccountName" .root }}
-  namespace: {{ .root.Release.Namespace }}
+  name: {{ include "auditstream-operator.serviceAccountName" .root | quote }}
+  namespace: {{ .root.Release.Namespace | quote }}
 {{- end }}
