@@ -23,7 +23,6 @@ import (
 
 // +kubebuilder:rbac:groups=audit.osapi.io,resources=auditstreams,verbs=get;list;watch;patch
 // +kubebuilder:rbac:groups=audit.osapi.io,resources=auditstreams/status,verbs=patch
-// +kubebuilder:rbac:groups=audit.osapi.io,resources=auditstreams/finalizers,verbs=update
 // +kubebuilder:rbac:groups="";events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups="",resources=namespaces,resourceNames=kube-system,verbs=get
 
