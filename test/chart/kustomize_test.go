@@ -25,6 +25,7 @@ func TestChartAndKustomizeMakeTheSame(t *testing.T) {
 		{name: "prometheus", set: "metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true", components: []string{"prometheus"}},
 		{name: "network-policy", set: "networkPolicy.enabled=true", components: []string{"network-policy"}},
 		{name: "namespaced", set: "namespaces={" + testenv.OperatorNamespace + "}", components: []string{"namespaced"}},
+		{name: "without-crd", set: "crds.install=false", components: []string{"without-crd"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			fromChart := plain(t, render(t, "--set", test.set))
@@ -146,16 +147,17 @@ func setAsideInPod(t *testing.T, deployment *unstructured.Unstructured) {
 	}
 }
 
-// TestTheNamespacedComponentStaysInItsNamespace puts the operator into a namespace with names of its own.
+// TestTheNamespacedComponentStaysInItsNamespace puts the operator into a namespace with names of its own. What all of them share,
+// the CRD, is not in the team's overlay: deleting or pruning it would delete every team's AuditStreams.
 func TestTheNamespacedComponentStaysInItsNamespace(t *testing.T) {
 	const team = "payments"
-	found := objectsOf(t, kustomize(t, overlay(t, "namespace: "+team+"\nnameSuffix: -"+team+"\n", "namespaced", "prometheus", "network-policy")))
+	found := objectsOf(t, kustomize(t, overlay(t, "namespace: "+team+"\nnameSuffix: -"+team+"\n", "namespaced", "without-crd", "prometheus", "network-policy")))
 	bindings := 0
 	for key, object := range found {
 		if namespace := object.GetNamespace(); namespace != "" && namespace != team {
 			t.Errorf("%s is in another namespace", key)
 		}
-		if object.GetKind() != "CustomResourceDefinition" && !strings.HasSuffix(object.GetName(), "-"+team) {
+		if !strings.HasSuffix(object.GetName(), "-"+team) {
 			t.Errorf("%s would replace another team's", key)
 		}
 		subjects, _, _ := unstructured.NestedSlice(object.Object, "subjects")
