@@ -49,7 +49,8 @@ func TestAReleaseFromInstallToUninstall(t *testing.T) {
 	}
 
 	notes := do("install", oldChart(t), "--create-namespace")
-	contains(t, notes, "auditstream-operator "+oldVersion+" is installed", "Uninstalling this release deletes no data")
+	contains(t, notes, "auditstream-operator "+oldVersion+" is installed", "Uninstalling this release deletes no data",
+		"A later installation under this name and in this namespace goes")
 	r.shows(oldVersion, 1, false)
 	uid := r.declare(testenv.OperatorNamespace, "api-audit", "AUDIT")
 	r.write("AUDIT", "audit.1")
@@ -70,9 +71,21 @@ func TestAReleaseFromInstallToUninstall(t *testing.T) {
 	r.eventually("what was installed to go", func() error { return r.gone(installed) })
 	r.outlived(uid)
 
+	r.anotherNameNeedsToSaySo()
 	do("install", chartDir)
 	r.outlived(uid)
 	r.goesOn(testenv.OperatorNamespace, "api-audit", "AUDIT")
+}
+
+// anotherNameNeedsToSaySo would install a release that is not called as the one that has left the CRD behind.
+func (r *rig) anotherNameNeedsToSaySo() {
+	r.t.Helper()
+	other := []string{"install", "another", chartDir, "--namespace", testenv.OperatorNamespace, "--dry-run=server"}
+	if _, err := output(r.t.Context(), r.env, tool(r.t, "helm"), other...); err == nil || !strings.Contains(err.Error(), crdName) {
+		r.t.Errorf("a release of another name takes the CRD over without a word: %v", err)
+	}
+	r.helm(append(other, "--set", "crds.install=false")...)
+	r.helm(append(other, "--take-ownership")...)
 }
 
 // TestWithoutKeepTheCRDGoesAndTheDataStays is the uninstallation that the notes warn of.
