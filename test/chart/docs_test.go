@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
+	sigsyaml "sigs.k8s.io/yaml"
 
 	"github.com/osapi-io/auditstream-operator/internal/testenv"
 )
@@ -56,6 +57,37 @@ func TestTheGuideForInstallingWorks(t *testing.T) {
 	}
 	// The guide has removed all but the data. Before that, it has shown the AuditStream after each way to uninstall the operator.
 	r.holds("AUDIT", 0)
+}
+
+// TestThePatchOnFluxsPageSaysWhereNATSIs makes of dist/install.yaml what Flux would.
+func TestThePatchOnFluxsPageSaysWhereNATSIs(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(root, "docs", "gitops-flux.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, found := strings.Cut(string(page), "```yaml\n# clusters/production/operator.yaml\n")
+	block, _, closed := strings.Cut(block, "```")
+	if !found || !closed {
+		t.Fatal("docs/gitops-flux.md shows no clusters/production/operator.yaml")
+	}
+	var told struct {
+		Spec struct {
+			Patches []any `json:"patches"`
+		} `json:"spec"`
+	}
+	if err := sigsyaml.Unmarshal([]byte(block), &told); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(clone(t), "dist")
+	text, err := sigsyaml.Marshal(map[string]any{"resources": []string{"install.yaml"}, "patches": told.Spec.Patches})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const variable = "- name: NATS_URL\n          value: "
+	contains(t, kustomize(t, dir), variable+"nats://nats.messaging.svc:4222\n")
 }
 
 // run runs a command and looks for the lines that the guide shows below it.
