@@ -20,7 +20,11 @@ import (
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
 )
 
-const bulk = 500
+const (
+	bulk = 500
+	// requestsEach is how many requests a resource may cost, to the JetStream API or about it to the API server. It takes three of each.
+	requestsEach = 10
+)
 
 var _ = Describe("Many resources at once", func() {
 	It("are all Ready after one kubectl apply of 500, and nothing is written once they are", func(ctx SpecContext) {
@@ -37,6 +41,8 @@ var _ = Describe("Many resources at once", func() {
 		AddReportEntry(fmt.Sprintf("%d resources: applied by kubectl after %s, all Ready after %s; %d requests to the JetStream API (%.1f each), "+
 			"%.0f requests about auditstreams and events to the API server (%.1f each, those of kubectl and of this test among them)",
 			bulk, applied.Round(time.Millisecond), took.Round(time.Millisecond), sent, float64(sent)/bulk, served, served/bulk))
+		Expect(sent).To(BeNumerically("<=", bulk*requestsEach))
+		Expect(served).To(BeNumerically("<=", bulk*requestsEach))
 
 		for i := range bulk {
 			Expect(liveStream(ctx, fmt.Sprintf("bulk-%d", i)).Config.Subjects).To(ConsistOf(fmt.Sprintf("bulk_%d.>", i)))
