@@ -71,6 +71,18 @@ var _ = Describe("The CRD", Serial, func() {
 			expectReady(ctx, ns, obj.Name)
 		}
 		Expect(env.operator.Stop(ctx)).To(Succeed())
+		// A failure from here on leaves other specs with an operator, and with the CRD, all the same.
+		DeferCleanup(func(ctx SpecContext) {
+			select {
+			case <-env.operator.Done():
+				env.operator = startOperator(ctx, "operator", env.account, testenv.OperatorNamespace)
+			default:
+			}
+			Eventually(func() (string, error) {
+				return env.CP.Kubectl(ctx, "get", "crd", cluster.CRD, "--ignore-not-found", "-ojsonpath={.metadata.deletionTimestamp}")
+			}, soon).Should(BeEmpty())
+			Expect(env.Install(ctx, env.root)).To(Succeed())
+		}, NodeTimeout(2*soon))
 
 		kubectl(ctx, "delete", "crd", cluster.CRD, "--wait=false")
 		Eventually(func() bool {
