@@ -128,7 +128,7 @@ func (d *demo) directions() string {
 	return fmt.Sprintf(`
 Everything stays up. In another terminal:
 
-  export KUBECONFIG=%s
+  export %s
   export NATS_URL=%s
   export PATH=%s
 
@@ -142,6 +142,6 @@ Everything stays up. In another terminal:
   curl -s -H 'Authorization: Bearer %s' '%s/audit?limit=3'
 
 Ctrl-C stops everything and leaves nothing behind%s.`,
-		d.cp.Kubeconfig(), d.nats.URL(), path, d.manager.MetricsURL, d.manager.LogFile,
+		strings.Join(d.cp.KubectlEnv(), "\n  export "), d.nats.URL(), path, d.manager.MetricsURL, d.manager.LogFile,
 		d.workload.clerk, d.workload.url, d.workload.auditor, d.workload.url, d.kept())
 }

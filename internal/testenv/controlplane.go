@@ -170,15 +170,14 @@ func (c *ControlPlane) Dir() string { return c.dir }
 
 func (c *ControlPlane) logFile(name string) string { return filepath.Join(c.dir, name+".log") }
 
-// Kubectl runs kubectl as the administrator and returns what it writes to its standard output. What kubectl remembers of the API
-// is of this control plane: under the user's home it could be of another one that had the same port.
+// Kubectl runs kubectl as the administrator, with KubectlEnv, and returns what it writes to its standard output.
 func (c *ControlPlane) Kubectl(ctx context.Context, args ...string) (string, error) {
 	kubectl, err := Kubectl()
 	if err != nil {
 		return "", err
 	}
-	global := []string{"--kubeconfig", c.kubeconfig, "--cache-dir", filepath.Join(c.dir, "kubectl-cache")}
-	cmd := exec.CommandContext(ctx, kubectl, append(global, args...)...) // #nosec G204
+	cmd := exec.CommandContext(ctx, kubectl, args...) // #nosec G204
+	cmd.Env = append(os.Environ(), c.KubectlEnv()...)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()

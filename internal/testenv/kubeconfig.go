@@ -36,6 +36,12 @@ func (c *ControlPlane) ServiceAccountKubeconfig(ctx context.Context, namespace, 
 	return writeKubeconfig(config, filepath.Join(c.dir, fmt.Sprintf("%s-%s-%d.kubeconfig", namespace, name, c.tokens)))
 }
 
+// KubectlEnv is for the environment of a kubectl or helm that works on this control plane, as the administrator. What they remember
+// of the API stays with the control plane: under the user's home it could be of another one that had the same port.
+func (c *ControlPlane) KubectlEnv() []string {
+	return []string{"KUBECONFIG=" + c.kubeconfig, "KUBECACHEDIR=" + filepath.Join(c.dir, "kubectl-cache")}
+}
+
 func writeKubeconfig(config *rest.Config, path string) (string, error) {
 	config = rest.CopyConfig(config)
 	if err := rest.LoadTLSFiles(config); err != nil {

@@ -71,6 +71,9 @@ func TestControlPlane(t *testing.T) {
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(out).To(BeEmpty())
 	})
+	t.Run("kubectl remembers nothing under the user's home", func(t *testing.T) {
+		testKubectlCache(t, cp)
+	})
 	t.Run("a service account has its own permissions only", func(t *testing.T) {
 		testServiceAccount(t, cp, client)
 	})
@@ -100,6 +103,20 @@ func TestControlPlane(t *testing.T) {
 			g.Expect(alive(pid)).To(BeFalse())
 		}
 	})
+}
+
+func testKubectlCache(t *testing.T, cp *ControlPlane) {
+	g := NewWithT(t)
+	kubectl, err := Kubectl()
+	g.Expect(err).NotTo(HaveOccurred())
+	home := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), kubectl, "get", "namespace", "default") // #nosec G204 -- kubectl
+	cmd.Env = append(append(os.Environ(), "HOME="+home, "KUBECACHEDIR="), cp.KubectlEnv()...)
+	out, err := cmd.CombinedOutput()
+	g.Expect(err).NotTo(HaveOccurred(), string(out))
+	left, err := os.ReadDir(home)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(left).To(BeEmpty())
 }
 
 func testServiceAccount(t *testing.T, cp *ControlPlane, admin kubernetes.Interface) {

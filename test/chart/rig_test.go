@@ -66,7 +66,7 @@ func newRig(t *testing.T) *rig {
 	}
 	r.k8s, err = client.New(r.cp.Config(), client.Options{Scheme: scheme})
 	r.must(err)
-	r.env = append(helmEnv(t), "KUBECONFIG="+r.cp.Kubeconfig())
+	r.env = append(helmEnv(t), r.cp.KubectlEnv()...)
 	t.Cleanup(r.killManager)
 	return r
 }

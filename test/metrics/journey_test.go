@@ -333,7 +333,7 @@ func (j *journey) runbooks() {
 		command, _, _ = strings.Cut(command, "|") // a grep that finds nothing is no fault
 		command = strings.ReplaceAll(command, "api-audit", "lost")
 		cmd := exec.CommandContext(j.Context(), "sh", "-ec", `"$0" `+command+"", kubectl) // #nosec G204 -- the repository's own text
-		cmd.Env = append(os.Environ(), "KUBECONFIG="+j.cp.Kubeconfig())
+		cmd.Env = append(os.Environ(), j.cp.KubectlEnv()...)
 		out, err := cmd.CombinedOutput()
 		j.Expect(err).NotTo(HaveOccurred(), "kubectl %s%s", command, out)
 		j.Expect(string(out)).NotTo(ContainSubstring("error"), command)

@@ -36,10 +36,11 @@ func tryKubectl(ctx context.Context, args ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	args = append([]string{"--kubeconfig=" + env.cluster.Kubeconfig()}, args...)
-	out, err := exec.CommandContext(ctx, path, args...).CombinedOutput() // #nosec G204 -- arguments of the tests' own
+	cmd := exec.CommandContext(ctx, path, args...) // #nosec G204 -- arguments of the tests' own
+	cmd.Env = append(os.Environ(), env.cluster.KubectlEnv()...)
+	out, err := cmd.CombinedOutput()
 	if err != nil {
-		err = fmt.Errorf("kubectl %s: %w: %s", strings.Join(args[1:], " "), err, out)
+		err = fmt.Errorf("kubectl %s: %w: %s", strings.Join(args, " "), err, out)
 	}
 	return string(out), err
 }
@@ -49,9 +50,10 @@ func helm(ctx context.Context, args ...string) {
 	GinkgoHelper()
 	root, err := testenv.RepoRoot()
 	Expect(err).NotTo(HaveOccurred())
-	args = append(args, "--namespace=audit", "--kubeconfig="+env.cluster.Kubeconfig())
+	args = append(args, "--namespace=audit")
 	cmd := exec.CommandContext(ctx, filepath.Join(root, "bin", "helm"), args...) // #nosec G204 -- arguments of the tests' own
 	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+env.dir, "HELM_CONFIG_HOME="+env.dir, "HELM_DATA_HOME="+env.dir)
+	cmd.Env = append(cmd.Env, env.cluster.KubectlEnv()...)
 	out, err := cmd.CombinedOutput()
 	Expect(err).NotTo(HaveOccurred(), "helm %v: %s", args, out)
 }

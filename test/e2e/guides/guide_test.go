@@ -156,9 +156,9 @@ func (g *guide) environment() []string {
 	if _, err := os.Stat(filepath.Join(bin, "nats")); err != nil {
 		g.t.Fatalf("%v: make nats builds it", err)
 	}
-	return append(os.Environ(),
+	return append(append(os.Environ(), g.cp.KubectlEnv()...),
 		"PATH="+strings.Join([]string{bin, filepath.Dir(kubectl), os.Getenv("PATH")}, string(os.PathListSeparator)),
-		"HOME="+g.dir, "LC_ALL=C", "KUBECONFIG="+g.cp.Kubeconfig(), "USER=guide",
+		"HOME="+g.dir, "LC_ALL=C", "USER=guide",
 		"NATS_URL="+g.nats.URL(), "NATS_USER="+platformUser, "NATS_PASSWORD="+password,
 		// Somebody who deletes one line in an editor.
 		`EDITOR=sed -i /redirect\.audit-log/d`)
