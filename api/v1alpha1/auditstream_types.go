@@ -189,7 +189,9 @@ type AuditStreamSpec struct {
 
 	// retentionLock is None (the default) or Compliance, under which maxAge and maxBytes can only grow, whenFull cannot
 	// become DropOldest, and deletionPolicy: Delete and protection: None are refused. It cannot go from Compliance to
-	// None.
+	// None. The lock is kept with the stream, in its metadata, and outlives this resource: one that is applied later and
+	// declares less than the stream has is not ready, with the reason RetentionLocked, and neither shortens the stream's
+	// retention nor deletes it.
 	// +optional
 	// +kubebuilder:default=None
 	// +kubebuilder:validation:XValidation:rule="!(oldSelf == 'Compliance' && self == 'None')",message="retentionLock cannot go from Compliance to None: a lock that can be lifted would prove nothing"
@@ -203,7 +205,7 @@ type AuditStreamSpec struct {
 
 	// adoptionPolicy is whether an existing stream of this name that no AuditStream owns may be taken over: Never (the
 	// default) or Adopt. A stream taken over gets the declared configuration: one with a longer retention than
-	// declared loses its oldest entries at once.
+	// declared loses its oldest entries at once, except under a retention lock: that one is not taken over.
 	// +optional
 	// +kubebuilder:default=Never
 	AdoptionPolicy AdoptionPolicy `json:"adoptionPolicy,omitempty"`

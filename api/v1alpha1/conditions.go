@@ -111,6 +111,10 @@ const (
 	// stream has, or use another stream.
 	ReasonImmutableField = "ImmutableField"
 
+	// ReasonRetentionLocked: the stream is under a retention lock, and the resource declares less than the stream has, or asks
+	// for its deletion. Declare at least what the message names; the stream was left with what it has.
+	ReasonRetentionLocked = "RetentionLocked"
+
 	// ReasonReplicasUnsupported: spec.replicas asks for more than one replica of a server that is not clustered. Set
 	// it to 1, or use a cluster.
 	ReasonReplicasUnsupported = "ReplicasUnsupported"

@@ -79,6 +79,8 @@ func (r *Reconciler) deleteStream(ctx context.Context, s *scope) error {
 	case !s.owns(live, want.Metadata[jsbuilder.MetadataOwner]):
 		log.FromContext(ctx).Info("Kept a stream that the resource does not own", "stream", want.Name)
 		return nil
+	case s.locked(live):
+		return lockedDeletion(want.Name)
 	}
 	if err := s.nats.DeleteStream(ctx, want.Name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("deleting stream %s: %w", want.Name, err)
@@ -96,6 +98,9 @@ func (r *Reconciler) releaseBuckets(ctx context.Context, s *scope, want jetstrea
 	gone := errors.Is(err, jetstream.ErrStreamNotFound)
 	if err != nil && !gone || !gone && !s.owns(live, want.Metadata[jsbuilder.MetadataOwner]) {
 		return err
+	}
+	if !gone && s.locked(live) {
+		return lockedDeletion(want.Name)
 	}
 	s.want, s.live = want, live
 	var buckets []string

@@ -125,7 +125,7 @@ func (s *scope) handOverDue(source v1alpha1.MigrationSource, seen handover.Obser
 		return refuse(v1alpha1.ReasonBucketConflict, "%s", seen.Reason)
 	case !redirect && !remove, redirect && s.redirected(source.Bucket):
 		return "", nil
-	case remove && s.obj.Spec.RetentionLock == v1alpha1.RetentionLockCompliance:
+	case remove && (s.obj.Spec.RetentionLock == v1alpha1.RetentionLockCompliance || jsbuilder.Locked(s.live.Config.Metadata)):
 		return refuse(v1alpha1.ReasonHandOverRefused,
 			"afterMigration: Delete is refused while retentionLock is Compliance; use Retain or Redirect")
 	case seen.State == handover.FencedElsewhere:

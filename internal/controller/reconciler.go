@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -112,10 +113,10 @@ func (r *Reconciler) runSteps(ctx context.Context, s *scope) error {
 		{"connect", r.connect}, {"ensureStream", r.ensureStream}, {"ensureMigration", r.ensureMigration},
 	} {
 		if err := runStep(ctx, next.name, s, next.run); err != nil {
-			return err
+			return cmp.Or(s.refused, err)
 		}
 	}
-	return nil
+	return s.refused
 }
 
 // connect gets the resource's NATS connection and says what is wrong with it. It waits for the first try to connect only:

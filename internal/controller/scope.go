@@ -25,6 +25,8 @@ type scope struct {
 	live *jetstream.StreamInfo
 	// streamReady says that live is owned by the resource and as declared.
 	streamReady bool
+	// refused is what the retention lock of live forbids of the declaration. All else was done.
+	refused error
 	// created says that this reconcile created the stream, adopted that it took over one.
 	created, adopted bool
 	// lost is set when this reconcile found the stream deleted, or replaced, out of band.

@@ -35,7 +35,6 @@ func (r *Reconciler) ensureStream(ctx context.Context, s *scope) error {
 		return err
 	}
 	want = withRedirects(want, &s.obj.Spec, live)
-	s.want = want
 	r.deletions.forget(want.Name)
 	if err := r.claim(ctx, s, live, want.Metadata[jsbuilder.MetadataOwner]); err != nil {
 		return err
@@ -43,14 +42,17 @@ func (r *Reconciler) ensureStream(ctx context.Context, s *scope) error {
 	if s.claimed() && !s.sameStream(live) {
 		s.markLost(r.Now())
 	}
-	s.live = live
+	if want, err = s.keepLocked(want, live); err != nil {
+		return err
+	}
+	s.want, s.live = want, live
 	differences := jsbuilder.Compare(want, live.Config)
 	if len(differences) > 0 {
 		if err := r.updateStream(ctx, s, want, differences); err != nil {
 			return err
 		}
 	}
-	s.streamReady = true
+	s.streamReady = s.refused == nil
 	return nil
 }
 

@@ -154,6 +154,13 @@ func (b *builder) protection(spec *v1alpha1.AuditStreamSpec) {
 	default:
 		b.fail(unknownValue("protection", string(spec.Protection), "AppendOnly or None"))
 	}
+	switch spec.RetentionLock {
+	case "", v1alpha1.RetentionLockNone:
+	case v1alpha1.RetentionLockCompliance:
+		b.cfg.Metadata[MetadataRetentionLock] = lockValue
+	default:
+		b.fail(unknownValue("retentionLock", string(spec.RetentionLock), "None or Compliance"))
+	}
 }
 
 // duplicateWindow is what the server takes for itself when it is given none.

@@ -157,6 +157,7 @@ func TestBuildRefuses(t *testing.T) {
 		"storage":                {func(s *v1alpha1.AuditStreamSpec) { s.Storage = "Tape" }, []string{"storage", "Tape", "Memory"}},
 		"compression":            {func(s *v1alpha1.AuditStreamSpec) { s.Compression = "Zip" }, []string{"compression", "Zip", "S2"}},
 		"protection":             {func(s *v1alpha1.AuditStreamSpec) { s.Protection = "Some" }, []string{"protection", "Some", "AppendOnly"}},
+		"retentionLock":          {func(s *v1alpha1.AuditStreamSpec) { s.RetentionLock = "Some" }, []string{"retentionLock", "Some", "Compliance"}},
 		"replicas too many":      {func(s *v1alpha1.AuditStreamSpec) { s.Replicas = 6 }, []string{"replicas 6", "1 to 5"}},
 		"replicas negative":      {func(s *v1alpha1.AuditStreamSpec) { s.Replicas = -1 }, []string{"replicas -1", "1 to 5"}},
 		"the first of two wrong": {func(s *v1alpha1.AuditStreamSpec) { s.Stream, s.MaxAge = "", "x" }, []string{"stream"}},
