@@ -44,6 +44,10 @@ func (c Config) checkURLs() (hasUser bool, err error) {
 	if len(urls) == 0 {
 		return false, errors.New("--nats-url is empty: set it to the server's URL, such as nats://nats:4222")
 	}
+	if splitCredential(urls) {
+		return true, fmt.Errorf("--nats-url: %q has a comma within user or password, which separates servers: percent-encode it as %%2C, "+
+			"and begin each server with nats:// or tls://", c)
+	}
 	var errs []error
 	websockets := 0
 	for _, raw := range urls {

@@ -33,6 +33,11 @@ func TestValidate(t *testing.T) {
 		"slash in password":        {Config{URL: "nats://me:a/" + marker + "@nats:4222"}, []string{"--nats-url", "percent-encoded"}},
 		"slash in token":           {Config{URL: "nats://a/" + marker + "@nats:4222"}, []string{"--nats-url"}},
 		"space in password":        {Config{URL: "nats://me:a " + marker + "@nats:4222"}, []string{"--nats-url"}},
+		"comma in password":        {Config{URL: "nats://me:" + marker + ",abc@nats:4222"}, []string{"--nats-url", "percent-encode", "%2C", `"xxxxx"`}},
+		"commas in password":       {Config{URL: "nats://a,nats://me:a," + marker + ",c@nats:4222"}, []string{"--nats-url", "percent-encode"}},
+		"password ends in a comma": {Config{URL: "nats://me:" + marker + ",@nats:4222"}, []string{"--nats-url", "percent-encode"}},
+		"comma in token":           {Config{URL: marker + ",abc@nats:4222"}, []string{"--nats-url", "percent-encode"}},
+		"users of two servers":     {Config{URL: "nats://me:" + marker + "@a:4222,me:" + marker + "@b:4222"}, nil},
 		"bad port":                 {Config{URL: "nats://me:" + marker + "@nats:port"}, []string{"--nats-url"}},
 		"mixed schemes":            {Config{URL: "ws://a,nats://b"}, []string{"--nats-url", "WebSocket"}},
 		"user without password":    {Config{URL: "nats://nats", User: "me"}, []string{"--nats-user", "--nats-password-file"}},
@@ -80,6 +85,8 @@ func TestConfigStringHidesCredentials(t *testing.T) {
 		"nats://" + marker + "@nats:4222":         "nats://xxxxx@nats:4222",
 		marker + "@nats:4222":                     "xxxxx@nats:4222",
 		"nats://me:a/b@" + marker + "@nats:4222":  "nats://xxxxx@nats:4222",
+		"nats://me:" + marker + ",abc@nats:4222":  "xxxxx",
+		"nats://me:1,2," + marker + "@nats:4222":  "xxxxx",
 		"nats://a, tls://x:" + marker + "@b:4222": "nats://a,tls://xxxxx@b:4222",
 	} {
 		if got := (Config{URL: raw}).String(); got != want {

@@ -22,6 +22,17 @@ func splitURLs(list string) []string {
 	return urls
 }
 
+// splitCredential says whether a list was split within a credential: a part that has one and no scheme, after a part without
+// one, is rather the rest of a password with a comma in it than a server of its own.
+func splitCredential(urls []string) bool {
+	for i, part := range urls {
+		if i > 0 && strings.Contains(part, "@") && !strings.Contains(part, "://") && !strings.Contains(urls[i-1], "@") {
+			return true
+		}
+	}
+	return false
+}
+
 // redactURL removes everything that could be a credential. It cuts at the last @ rather than parsing, because a password
 // with a reserved character in it makes the URL unreadable to a parser, or readable as something else.
 func redactURL(raw string) string {
@@ -38,6 +49,9 @@ func redactURL(raw string) string {
 
 func redactURLs(list string) string {
 	urls := splitURLs(list)
+	if splitCredential(urls) {
+		return redacted
+	}
 	for i := range urls {
 		urls[i] = redactURL(urls[i])
 	}
