@@ -3,7 +3,6 @@ package controller
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -141,9 +140,6 @@ func eventType(ready *metav1.Condition) string {
 }
 
 func (r *Reconciler) event(obj *v1alpha1.AuditStream, n note) {
-	if len(n.text) > maxEventNote {
-		n.text = strings.ToValidUTF8(n.text[:maxEventNote-3], "") + "..."
-	}
 	action := eventAction
 	if n.action != "" {
 		action = n.action
@@ -153,5 +149,5 @@ func (r *Reconciler) event(obj *v1alpha1.AuditStream, n note) {
 	if n.bucket != "" {
 		related = &corev1.ObjectReference{Kind: "KeyValue", Name: n.bucket}
 	}
-	r.Recorder.Eventf(obj, related, n.kind, n.reason, action, "%s", n.text)
+	r.Recorder.Eventf(obj, related, n.kind, n.reason, action, "%s", shorten(n.text, maxEventNote))
 }

@@ -22,6 +22,18 @@ type verdict struct {
 	message string
 }
 
+// maxMessage is how long the message of a condition may be, in bytes. The CRD allows 32768.
+const maxMessage = 4096
+
+// shorten cuts a text that is too long, and says so.
+func shorten(text string, limit int) string {
+	if len(text) <= limit {
+		return text
+	}
+	const dots = "..."
+	return strings.ToValidUTF8(text[:limit-len(dots)], "") + dots
+}
+
 // deriveStatus turns the facts of a reconcile and its error into the resource's status. It is pure: what the facts do
 // not speak of stays as it was.
 func deriveStatus(s *scope, err error, now time.Time) v1alpha1.AuditStreamStatus {
@@ -41,7 +53,7 @@ func deriveStatus(s *scope, err error, now time.Time) v1alpha1.AuditStreamStatus
 			v.message = was.Message
 		}
 		meta.SetStatusCondition(&status.Conditions, metav1.Condition{
-			Type: kind, Status: v.status, Reason: v.reason, Message: v.message,
+			Type: kind, Status: v.status, Reason: v.reason, Message: shorten(v.message, maxMessage),
 			ObservedGeneration: s.obj.Generation, LastTransitionTime: metav1.NewTime(now),
 		})
 	}

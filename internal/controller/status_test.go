@@ -2,8 +2,10 @@ package controller
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/onsi/gomega"
@@ -177,4 +179,18 @@ func TestAnOutageIsOneWrite(t *testing.T) {
 	}
 	s.obj.Status = deriveStatus(&s, outage("read tcp 10.0.0.1:50001->10.0.0.2:4222: i/o timeout"), startTime)
 	g.Expect(deriveStatus(&s, outage("dial tcp 10.0.0.2:4222: connection refused"), startTime)).To(gomega.Equal(s.obj.Status))
+}
+
+// The API server refuses a status whose message is too long, and would go on showing the one before.
+func TestMessagesAreCut(t *testing.T) {
+	g := gomega.NewWithT(t)
+	s := scope{obj: &v1alpha1.AuditStream{}}
+	long := &failure.Terminal{Reason: v1alpha1.ReasonSubjectOverlap, Err: errors.New("x" + strings.Repeat("ä", maxMessage))}
+	for _, c := range deriveStatus(&s, long, startTime).Conditions {
+		g.Expect(len(c.Message)).To(gomega.BeNumerically("<=", maxMessage), c.Type)
+		g.Expect(len(c.Message)).To(gomega.BeNumerically(">", maxMessage-8), c.Type)
+		g.Expect(c.Message).To(gomega.HaveSuffix("ä..."), c.Type)
+		g.Expect(utf8.ValidString(c.Message)).To(gomega.BeTrue(), c.Type)
+	}
+	g.Expect(shorten("just fits", 9)).To(gomega.Equal("just fits"))
 }
