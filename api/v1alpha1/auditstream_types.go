@@ -148,7 +148,7 @@ type AuditStreamSpec struct {
 	// +optional
 	// +kubebuilder:validation:XIntOrString
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isGreaterThan(quantity('0')) && !quantity(string(self)).isGreaterThan(quantity('7Ei')) && double(int(quantity(string(self)).asApproximateFloat())) == quantity(string(self)).asApproximateFloat()",message="maxBytes must be a whole number of bytes, at least 1 and at most 7Ei, such as 50Mi or 10G; leave it out for no limit"
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isGreaterThan(quantity('0')) && !quantity(string(self)).isGreaterThan(quantity('7Ei')) && (quantity(string(self)).isInteger() || quantity(string(self)).sub(int(quantity(string(self)).asApproximateFloat())).compareTo(quantity('0')) == 0)",message="maxBytes must be a whole number of bytes, at least 1 and at most 7Ei, such as 50Mi or 10G; leave it out for no limit"
 	MaxBytes *resource.Quantity `json:"maxBytes,omitempty"`
 
 	// whenFull says what happens once maxBytes is reached: DropOldest (the default) removes the oldest entries,
