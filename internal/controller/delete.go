@@ -62,47 +62,50 @@ func (r *Reconciler) deleteStream(ctx context.Context, s *scope) error {
 	if err := r.connect(ctx, s); err != nil {
 		return err
 	}
-	want, err := r.desired(ctx, s.obj)
+	// Name and owner will do: a spec of which no stream can be made must not keep the resource for ever.
+	owner, err := r.owner(ctx, s.obj)
 	if err != nil {
 		return err
 	}
-	if err := r.releaseBuckets(ctx, s, want); err != nil {
+	name := s.obj.Spec.Stream
+	s.want = jetstream.StreamConfig{Name: name, Metadata: map[string]string{jsbuilder.MetadataOwner: owner}}
+	if err := r.releaseBuckets(ctx, s, owner); err != nil {
 		return err
 	}
-	defer r.locks.lock(want.Name)()
-	live, err := s.nats.Stream(ctx, want.Name)
+	defer r.locks.lock(name)()
+	live, err := s.nats.Stream(ctx, name)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return nil
 	case err != nil:
 		return err
-	case !s.owns(live, want.Metadata[jsbuilder.MetadataOwner]):
-		log.FromContext(ctx).Info("Kept a stream that the resource does not own", "stream", want.Name)
+	case !s.owns(live, owner):
+		log.FromContext(ctx).Info("Kept a stream that the resource does not own", "stream", name)
 		return nil
 	case s.locked(live):
-		return lockedDeletion(want.Name)
+		return lockedDeletion(name)
 	}
-	if err := s.nats.DeleteStream(ctx, want.Name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-		return fmt.Errorf("deleting stream %s: %w", want.Name, err)
+	if err := s.nats.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("deleting stream %s: %w", name, err)
 	}
-	log.FromContext(ctx).Info("Deleted the stream", "stream", want.Name, "entries", live.State.Msgs)
+	log.FromContext(ctx).Info("Deleted the stream", "stream", name, "entries", live.State.Msgs)
 	return nil
 }
 
 // releaseBuckets gives redirected buckets their subjects back before the stream goes, so that their writers have a home.
-func (r *Reconciler) releaseBuckets(ctx context.Context, s *scope, want jetstream.StreamConfig) error {
+func (r *Reconciler) releaseBuckets(ctx context.Context, s *scope, owner string) error {
 	if r.copies.running(client.ObjectKeyFromObject(s.obj)) {
 		return &failure.Waiting{Reason: v1alpha1.ReasonDeleting, After: time.Second, Err: errors.New("the copy of a bucket is being ended")}
 	}
-	live, err := s.nats.Stream(ctx, want.Name)
+	live, err := s.nats.Stream(ctx, s.want.Name)
 	gone := errors.Is(err, jetstream.ErrStreamNotFound)
-	if err != nil && !gone || !gone && !s.owns(live, want.Metadata[jsbuilder.MetadataOwner]) {
+	if err != nil && !gone || !gone && !s.owns(live, owner) {
 		return err
 	}
 	if !gone && s.locked(live) {
-		return lockedDeletion(want.Name)
+		return lockedDeletion(s.want.Name)
 	}
-	s.want, s.live = want, live
+	s.live = live
 	var buckets []string
 	for _, source := range s.obj.Spec.MigrateFrom {
 		buckets = append(buckets, source.Bucket)

@@ -14,6 +14,15 @@ import (
 	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
 )
 
+// owner is the ownership claim of a resource.
+func (r *Reconciler) owner(ctx context.Context, obj *v1alpha1.AuditStream) (string, error) {
+	cluster, err := r.cluster(ctx)
+	if err != nil {
+		return "", err
+	}
+	return jsbuilder.OwnerValue(string(cluster), obj.Namespace, obj.Name), nil
+}
+
 // claim decides whether the resource may have the stream that exists. The claim itself is written with the next update,
 // as part of the declared metadata.
 func (r *Reconciler) claim(ctx context.Context, s *scope, live *jetstream.StreamInfo, own string) error {

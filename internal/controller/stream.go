@@ -58,11 +58,10 @@ func (r *Reconciler) ensureStream(ctx context.Context, s *scope) error {
 
 // desired is the declared configuration of a resource's stream.
 func (r *Reconciler) desired(ctx context.Context, obj *v1alpha1.AuditStream) (jetstream.StreamConfig, error) {
-	cluster, err := r.cluster(ctx)
+	owner, err := r.owner(ctx, obj)
 	if err != nil {
 		return jetstream.StreamConfig{}, err
 	}
-	owner := jsbuilder.OwnerValue(string(cluster), obj.Namespace, obj.Name)
 	want, err := jsbuilder.Build(&obj.Spec, obj.Namespace, obj.Name, owner)
 	if err != nil {
 		return jetstream.StreamConfig{}, &failure.Terminal{Reason: v1alpha1.ReasonInvalidConfiguration, Err: err}
