@@ -57,7 +57,7 @@ func (r *Reconciler) reconcileDelete(ctx context.Context, s *scope) (ctrl.Result
 	return ctrl.Result{}, client.IgnoreNotFound(r.patchFinalizers(ctx, s, base))
 }
 
-// deleteStream deletes the stream if the resource owns it.
+// deleteStream deletes the stream if the resource owns it and still asks for that.
 func (r *Reconciler) deleteStream(ctx context.Context, s *scope) error {
 	if err := r.connect(ctx, s); err != nil {
 		return err
@@ -85,11 +85,32 @@ func (r *Reconciler) deleteStream(ctx context.Context, s *scope) error {
 	case s.locked(live):
 		return lockedDeletion(name)
 	}
+	if stands, err := r.deletionStands(ctx, s); err != nil || !stands {
+		return err
+	}
 	if err := s.nats.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("deleting stream %s: %w", name, err)
 	}
 	log.FromContext(ctx).Info("Deleted the stream", "stream", name, "entries", live.State.Msgs)
 	return nil
+}
+
+// deletionStands asks the API server whether the stream is still to go with the resource: the cache may not know yet that
+// somebody has changed their mind, and there is no way back.
+func (r *Reconciler) deletionStands(ctx context.Context, s *scope) (bool, error) {
+	now := &v1alpha1.AuditStream{}
+	err := r.APIReader.Get(ctx, client.ObjectKeyFromObject(s.obj), now)
+	switch {
+	case client.IgnoreNotFound(err) != nil:
+		return false, fmt.Errorf("making sure that stream %s is to be deleted: %w", s.want.Name, err)
+	case err == nil && now.UID == s.obj.UID:
+		s.obj = now
+		if deletesStream(now) && controllerutil.ContainsFinalizer(now, Finalizer) {
+			return true, nil
+		}
+	}
+	log.FromContext(ctx).Info("Kept a stream that is no longer to be deleted", "stream", s.want.Name)
+	return false, nil
 }
 
 // releaseBuckets gives redirected buckets their subjects back before the stream goes, so that their writers have a home.
