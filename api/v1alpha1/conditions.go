@@ -87,7 +87,7 @@ const (
 	// ReasonStreamInSync: nothing to do; the stream is as declared.
 	ReasonStreamInSync = "StreamInSync"
 
-	// ReasonStreamDeleted: wait; the stream was deleted out of band, and is made again within seconds.
+	// ReasonStreamDeleted: wait; a stream of this name was deleted a moment ago, and is made again within seconds.
 	ReasonStreamDeleted = "StreamDeleted"
 
 	// ReasonStreamRecreated: the stream was deleted out of band and made again. Find out who deleted it, and restore

@@ -88,7 +88,9 @@ func (r *Reconciler) deleteStream(ctx context.Context, s *scope) error {
 	if stands, err := r.deletionStands(ctx, s); err != nil || !stands {
 		return err
 	}
-	if err := s.nats.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+	err = s.nats.DeleteStream(ctx, name)
+	r.deletions.deleted(name, r.Now()) // or may be, whatever the answer
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return fmt.Errorf("deleting stream %s: %w", name, err)
 	}
 	log.FromContext(ctx).Info("Deleted the stream", "stream", name, "entries", live.State.Msgs)

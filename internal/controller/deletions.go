@@ -45,19 +45,24 @@ func (d *deletions) deleted(stream string, now time.Time) {
 	d.times[stream] = now
 }
 
-// settled says whether a stream of the name may be created.
-func (d *deletions) settled(stream string, now time.Time) error {
+// settled says whether a stream of the name may be created. claimed says that the resource has had it: it did not ask for the
+// deletion then.
+func (d *deletions) settled(stream string, claimed bool, now time.Time) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	when, known := d.times[stream]
 	if !known {
 		return nil
 	}
-	if left := deletionSettle - now.Sub(when); left > 0 {
-		return &failure.Waiting{Reason: v1alpha1.ReasonStreamDeleted, After: left, Err: fmt.Errorf(
-			"stream %s was deleted out of band; it is made again in a moment", stream)}
+	left := deletionSettle - now.Sub(when)
+	if left <= 0 {
+		return nil
 	}
-	return nil
+	text := "a stream %s was deleted a moment ago; this one is made once NATS is through with that"
+	if claimed {
+		text = "stream %s was deleted out of band; it is made again in a moment"
+	}
+	return &failure.Waiting{Reason: v1alpha1.ReasonStreamDeleted, After: left, Err: fmt.Errorf(text, stream)}
 }
 
 // forget is for a stream that exists.

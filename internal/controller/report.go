@@ -89,7 +89,7 @@ func (r *Reconciler) conditionNotes(ctx context.Context, s *scope, before *v1alp
 			logger.Info("Changed readiness", "ready", ready.Status, "reason", ready.Reason, "message", ready.Message)
 		}
 		if s.lost != nil || !tells(told, ready.Reason) {
-			notes = append(notes, note{kind: eventType(ready), reason: ready.Reason, text: ready.Message})
+			notes = append(notes, note{kind: s.eventType(ready), reason: ready.Reason, text: ready.Message})
 		}
 	}
 	// Ready does not show values that are not entries.
@@ -131,8 +131,12 @@ func (s *scope) claimedBefore(before *v1alpha1.AuditStream) bool {
 }
 
 // eventType: what a person should look at is a warning.
-func eventType(ready *metav1.Condition) string {
+func (s *scope) eventType(ready *metav1.Condition) string {
 	switch ready.Reason {
+	case v1alpha1.ReasonStreamDeleted:
+		if !s.claimed() {
+			return corev1.EventTypeNormal
+		}
 	case v1alpha1.ReasonReady, v1alpha1.ReasonMigrating, v1alpha1.ReasonSuspended, v1alpha1.ReasonDryRun, v1alpha1.ReasonDeleting:
 		return corev1.EventTypeNormal
 	}

@@ -73,7 +73,7 @@ func (r *Reconciler) createStream(ctx context.Context, s *scope, want jetstream.
 	if s.claimed() {
 		r.deletions.missing(want.Name, r.Now())
 	}
-	if err := r.deletions.settled(want.Name, r.Now()); err != nil {
+	if err := r.deletions.settled(want.Name, s.claimed(), r.Now()); err != nil {
 		return err
 	}
 	live, err := s.nats.CreateStream(ctx, want)
