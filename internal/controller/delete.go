@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -20,6 +21,10 @@ import (
 // Finalizer holds back a resource with deletionPolicy: Delete until its stream is deleted. Resources with Retain have
 // none, so that they go without the operator and without NATS.
 const Finalizer = "audit.osapi.io/delete-stream"
+
+// conflictRetry is how soon to look again at a resource that somebody has changed before the operator has. That is no fault, and
+// not worth a report.
+const conflictRetry = backoffMin
 
 // ensureFinalizer sets the finalizer where deletion has something to do, and removes it where it has not.
 func (r *Reconciler) ensureFinalizer(ctx context.Context, s *scope) error {
@@ -54,7 +59,11 @@ func (r *Reconciler) reconcileDelete(ctx context.Context, s *scope) (ctrl.Result
 	}
 	base := s.obj.DeepCopy()
 	controllerutil.RemoveFinalizer(s.obj, Finalizer)
-	return ctrl.Result{}, client.IgnoreNotFound(r.patchFinalizers(ctx, s, base))
+	err := r.patchFinalizers(ctx, s, base)
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: conflictRetry}, nil
+	}
+	return ctrl.Result{}, client.IgnoreNotFound(err)
 }
 
 // deleteStream deletes the stream if the resource owns it and still asks for that.

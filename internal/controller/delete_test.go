@@ -2,11 +2,15 @@ package controller
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/onsi/gomega"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
@@ -65,5 +69,32 @@ func TestTheStreamIsKeptForWhoeverHasChangedTheirMind(t *testing.T) {
 			l.pass()
 			g.Expect(l.streamExists()).To(gomega.BeTrue())
 		})
+	}
+}
+
+// Somebody else's change in between is no fault: the resource is looked at again as it is then.
+func TestAConflictOverTheFinalizersIsNotReported(t *testing.T) {
+	g := gomega.NewWithT(t)
+	l := newLone(t)
+	obj := l.apply()
+	l.told()
+	obj.Spec.DeletionPolicy = v1alpha1.DeletionPolicyDelete
+	g.Expect(l.api.Update(t.Context(), obj)).To(gomega.Succeed())
+	conflict := apierrors.NewConflict(schema.GroupResource{Resource: "auditstreams"}, "a", errors.New("changed"))
+	l.intercept(interceptor.Funcs{Patch: func(context.Context, client.WithWatch, client.Object, client.Patch, ...client.PatchOption) error {
+		return conflict
+	}})
+	for _, deleted := range []bool{false, true} {
+		if deleted {
+			obj.Finalizers = []string{Finalizer}
+			g.Expect(l.api.Update(t.Context(), obj)).To(gomega.Succeed())
+			l.remove(obj)
+		}
+		result, err := l.Reconcile(t.Context(), ctrl.Request{NamespacedName: clientKey(obj)})
+		g.Expect(err).NotTo(gomega.HaveOccurred())
+		g.Expect(result.RequeueAfter).To(gomega.BeNumerically(">", 0))
+		g.Expect(l.told()).To(gomega.BeEmpty())
+		g.Expect(l.api.Get(t.Context(), clientKey(obj), obj)).To(gomega.Succeed())
+		g.Expect(readyText(obj)).To(gomega.HavePrefix("True Ready"))
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
 	"github.com/osapi-io/auditstream-operator/internal/failure"
@@ -94,6 +95,9 @@ func (r *Reconciler) reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	s := &scope{obj: obj}
 	err := r.runSteps(ctx, s)
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: conflictRetry}, nil
+	}
 	return r.finish(ctx, s, err)
 }
 
