@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -90,7 +91,7 @@ type copies struct {
 	ctx     context.Context
 	runs    map[copyID]*copyRun
 	follows map[copyID]func()
-	// logged outlives the runs: a value is logged once in the life of the process.
+	// logged outlives the runs: a value is logged once in the life of the process and of the resource.
 	logged map[copyID]loggedTo
 }
 
@@ -364,6 +365,14 @@ func (c *copies) keep(resource types.NamespacedName, declared map[string]bool) {
 
 // stopAll ends what a resource does with any bucket.
 func (c *copies) stopAll(resource types.NamespacedName) { c.keep(resource, nil) }
+
+// forget drops what is remembered of a resource that is gone.
+func (c *copies) forget(resource types.NamespacedName) {
+	c.stopAll(resource)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.logged, func(id copyID, _ loggedTo) bool { return id.resource == resource })
+}
 
 // end ends what is done with the chosen buckets. A run that is under way is forgotten only once it has ended.
 func (c *copies) end(chosen func(copyID) bool) {

@@ -154,3 +154,15 @@ func TestClockSkew(t *testing.T) {
 	g := gomega.NewWithT(t)
 	g.Expect(clockSkew(startTime, time.Time{}, time.Hour)).To(gomega.Succeed(), "a server that does not tell its time")
 }
+
+func TestForgetDropsWhatWasLogged(t *testing.T) {
+	g := gomega.NewWithT(t)
+	c := newCopies(nil, time.Now)
+	gone, other := types.NamespacedName{Name: "gone"}, types.NamespacedName{Name: "other"}
+	for _, resource := range []types.NamespacedName{gone, other} {
+		c.firstSeen(copyID{resource: resource, bucket: "b"}, startTime, 1)
+	}
+	c.forget(gone)
+	g.Expect(c.logged).To(gomega.HaveLen(1))
+	g.Expect(c.logged).To(gomega.HaveKey(copyID{resource: other, bucket: "b"}))
+}

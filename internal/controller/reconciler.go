@@ -201,7 +201,7 @@ func sooner(a, b time.Duration) time.Duration {
 
 // forget drops what the process remembers of a resource that is gone.
 func (r *Reconciler) forget(key types.NamespacedName) {
-	r.copies.stopAll(key)
+	r.copies.forget(key)
 	r.ownWrites.forget(key)
 	r.handOvers.forget(key)
 	r.patches.forget(key)
