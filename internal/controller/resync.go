@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
@@ -94,6 +95,8 @@ func (r *Reconciler) lookAt(ctx context.Context, obj *v1alpha1.AuditStream, live
 func (r *Reconciler) stale(ctx context.Context, obj *v1alpha1.AuditStream, streams map[string]*jetstream.StreamInfo) bool {
 	live := streams[obj.Spec.Stream]
 	switch {
+	case obj.DeletionTimestamp.IsZero() && controllerutil.ContainsFinalizer(obj, Finalizer) != deletesStream(obj):
+		return true // somebody has taken it off, and the stream would stay behind
 	case obj.Spec.Suspend && obj.DeletionTimestamp.IsZero():
 		return false
 	case live == nil, !meta.IsStatusConditionTrue(obj.Status.Conditions, v1alpha1.ConditionReady):

@@ -26,3 +26,18 @@ func TestASpecThatCannotBeBuiltIsStale(t *testing.T) {
 	r := &Reconciler{clusterUID: "cluster"}
 	gomega.NewWithT(t).Expect(r.stale(t.Context(), obj, map[string]*jetstream.StreamInfo{"S": live})).To(gomega.BeTrue())
 }
+
+// A finalizer that somebody has taken off is put back: without it the stream would stay behind.
+func TestAResourceWithoutItsFinalizerIsStale(t *testing.T) {
+	g := gomega.NewWithT(t)
+	l := newLone(t)
+	obj := l.apply(deleting)
+	stream, err := l.js.Stream(t.Context(), "AUDIT")
+	g.Expect(err).NotTo(gomega.HaveOccurred())
+	streams := map[string]*jetstream.StreamInfo{"AUDIT": stream.CachedInfo()}
+	g.Expect(l.stale(t.Context(), obj, streams)).To(gomega.BeFalse())
+	obj.Finalizers = nil
+	g.Expect(l.stale(t.Context(), obj, streams)).To(gomega.BeTrue())
+	obj.Spec.Suspend = true
+	g.Expect(l.stale(t.Context(), obj, streams)).To(gomega.BeTrue())
+}
