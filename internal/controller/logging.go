@@ -3,6 +3,8 @@ package controller
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 
 	"github.com/go-logr/logr"
@@ -12,6 +14,16 @@ import (
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
 )
+
+// survive runs do, and logs a panic as an error. It is for what runs beside the reconciles, where a panic would end the operator.
+func survive(logger logr.Logger, do func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			logger.Error(fmt.Errorf("panic: %v\n%s", p, debug.Stack()), "Recovered from a panic")
+		}
+	}()
+	do()
+}
 
 // logConstructor makes the loggers of reconciles, with the keys that controller-runtime gives them, and without the line that
 // it writes for each try of a reconcile that fails.

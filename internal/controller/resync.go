@@ -33,9 +33,11 @@ func (r *Reconciler) resyncLoop(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 			cause := ""
-			if err := r.tracedResync(ctx); err != nil {
-				cause = err.Error()
-			}
+			survive(log.FromContext(ctx).WithName("resync"), func() {
+				if err := r.tracedResync(ctx); err != nil {
+					cause = err.Error()
+				}
+			})
 			if cause != "" && cause != leftOut {
 				log.FromContext(ctx).WithName("resync").Info("Left out a resync", "cause", cause)
 			}

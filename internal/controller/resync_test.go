@@ -1,13 +1,21 @@
 package controller
 
 import (
+	"context"
+	"strings"
 	"testing"
+	"time"
 
+	"github.com/go-logr/logr/funcr"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/jsclient"
 )
 
 // A spec from which no stream can be built is for the reconcile to report, also where the stream has had buckets.
@@ -40,4 +48,27 @@ func TestAResourceWithoutItsFinalizerIsStale(t *testing.T) {
 	g.Expect(l.stale(t.Context(), obj, streams)).To(gomega.BeTrue())
 	obj.Spec.Suspend = true
 	g.Expect(l.stale(t.Context(), obj, streams)).To(gomega.BeTrue())
+}
+
+// What wakes reconciles runs in goroutines of its own: a panic there would end the operator.
+func TestAPanicBesideTheReconcilesIsLogged(t *testing.T) {
+	g := gomega.NewWithT(t)
+	l := newLone(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	lists := 0
+	l.ResyncInterval = time.Millisecond
+	l.intercept(interceptor.Funcs{List: func(context.Context, client.WithWatch, client.ObjectList, ...client.ListOption) error {
+		if lists++; lists == 3 {
+			cancel()
+		}
+		panic("a defect")
+	}})
+	var log strings.Builder
+	ctx = ctrllog.IntoContext(ctx, funcr.New(func(prefix, args string) { log.WriteString(prefix + args) }, funcr.Options{}))
+	l.HandleEvent(l.Connection, jsclient.Event{Kind: jsclient.Connected})
+	g.Expect(lists).To(gomega.Equal(1))
+	g.Expect(l.resyncLoop(ctx)).To(gomega.Succeed())
+	g.Expect(lists).To(gomega.BeNumerically(">=", 3))
+	g.Expect(log.String()).To(gomega.ContainSubstring("a defect"))
 }

@@ -129,6 +129,10 @@ func (r *Reconciler) statusOverwritten() handler.Funcs {
 // HandleEvent wakes the resources that an event of the default connection concerns. It is what the connection pool's
 // OnEvent has to call.
 func (r *Reconciler) HandleEvent(_ jsclient.Config, e jsclient.Event) {
+	survive(ctrl.Log.WithName("controller"), func() { r.handleEvent(e) })
+}
+
+func (r *Reconciler) handleEvent(e jsclient.Event) {
 	if e.Kind == jsclient.StreamDeleted {
 		r.deletions.deleted(e.Stream, r.Now())
 	}
