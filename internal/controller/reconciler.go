@@ -120,7 +120,23 @@ func (r *Reconciler) runSteps(ctx context.Context, s *scope) error {
 			return cmp.Or(s.refused, err)
 		}
 	}
-	return s.refused
+	return cmp.Or(s.refused, r.unheard(s))
+}
+
+// unheard says that NATS forbids the operator to hear of changes. The stream is looked after all the same, but only each time that
+// this is tried again.
+func (r *Reconciler) unheard(s *scope) error {
+	buckets := make([]string, len(s.obj.Spec.MigrateFrom))
+	for i, source := range s.obj.Spec.MigrateFrom {
+		buckets[i] = source.Bucket
+	}
+	err := s.nats.SubscriptionErr(buckets...)
+	if err != nil && s.lost != nil {
+		// The loss comes first: of what Ready says there is one event.
+		r.enqueueAfter(client.ObjectKeyFromObject(s.obj), slowRetry)
+		return nil
+	}
+	return err
 }
 
 // connect gets the resource's NATS connection and says what is wrong with it. It waits for the first try to connect only:

@@ -68,6 +68,9 @@ func (r *Reconciler) resync(ctx context.Context) error {
 		if unreported := (*jsclient.StreamUnreportedError)(nil); errors.As(err, &unreported) {
 			continue // it is looked at alone, as one that is missing
 		}
+		if err != nil && errorVerdict(err).reason == v1alpha1.ReasonPermissionDenied {
+			break // each is looked at alone
+		}
 		if err != nil {
 			return err
 		}

@@ -93,7 +93,9 @@ func (f *follow) pause(n int) {
 	f.paused += n
 }
 
-func (f *follow) subject() string { return "$KV." + f.name + ".>" }
+func (f *follow) subject() string { return bucketSubject(f.name) }
+
+func bucketSubject(bucket string) string { return "$KV." + bucket + ".>" }
 
 // confirm subscribes, when connected, and waits for the server to have seen it: a refusal has arrived by then.
 func (c *Client) confirm(f *follow) error {

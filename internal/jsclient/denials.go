@@ -135,8 +135,14 @@ func (c *Client) onViolation(err error) {
 		c.log.Error(err, "NATS reported a permission violation without naming a subject")
 		return
 	}
-	if waiting, news := c.state.deny(v, err); news {
-		c.log.Error(waiting, "NATS denied the operator a subject")
+	waiting, news := c.state.deny(v, err)
+	if !news {
+		return
+	}
+	c.log.Error(waiting, "NATS denied the operator a subject")
+	if v.subscription && strings.HasPrefix(v.subject, advisoryPrefix) {
+		// What happens from here on is missed.
+		c.events.push(Event{Kind: Connected})
 	}
 }
 
@@ -174,15 +180,18 @@ func (c *Client) Denied(since time.Time) error {
 	return nil
 }
 
-// SubscriptionErr returns a *failure.Waiting for each subscription, of advisories or of a bucket, that NATS forbids, or
-// nil. Requests work nonetheless, but changes are then noticed only when somebody looks.
-func (c *Client) SubscriptionErr() error {
+// SubscriptionErr returns a *failure.Waiting that names each subscription, of advisories or of one of the buckets, that NATS
+// forbids, or nil. Requests work nonetheless, but changes are then noticed only when somebody looks. When an advisory comes to
+// be forbidden there is a Connected event.
+func (c *Client) SubscriptionErr(buckets ...string) error {
 	s := c.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	errs := make([]error, 0, len(s.denials.subscriptions))
-	for _, r := range s.denials.subscriptions {
-		errs = append(errs, r.err)
+	for subject, r := range s.denials.subscriptions {
+		if strings.HasPrefix(subject, advisoryPrefix) || slices.ContainsFunc(buckets, func(b string) bool { return subject == bucketSubject(b) }) {
+			errs = append(errs, r.err)
+		}
 	}
 	if len(errs) == 0 {
 		return nil
