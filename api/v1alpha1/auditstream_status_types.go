@@ -87,8 +87,8 @@ type StreamState struct {
 // StreamLoss is what was lost when a stream was deleted, or replaced, out of band.
 type StreamLoss struct {
 	// time is when the operator noticed.
-	// +required
-	Time metav1.Time `json:"time,omitzero"`
+	// +optional
+	Time *metav1.Time `json:"time,omitempty"`
 
 	// entries is the number of messages that the stream held when the operator last looked before.
 	// +optional

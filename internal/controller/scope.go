@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
 	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
@@ -64,7 +63,7 @@ func (s *scope) sameStream(live *jetstream.StreamInfo) bool {
 func (s *scope) markLost(now time.Time) {
 	old := s.obj.Status.Stream
 	s.lost = &v1alpha1.StreamLoss{
-		Time: metav1.NewTime(now.Truncate(time.Second)), Entries: old.Entries, FirstSequence: old.FirstSequence, LastSequence: old.LastSequence,
+		Time: seconds(now), Entries: old.Entries, FirstSequence: old.FirstSequence, LastSequence: old.LastSequence,
 		ObservedGeneration: s.obj.Generation,
 	}
 }

@@ -140,9 +140,12 @@ func (s *scope) lastLoss() *v1alpha1.StreamLoss {
 }
 
 func lossMessage(stream string, l *v1alpha1.StreamLoss) string {
-	return fmt.Sprintf("stream %s was deleted out of band and made again at %s: what it held is lost, which was %d entries (sequences %d to %d) "+
-		"when last looked at; find out who deleted it, and restore them from a backup",
-		stream, l.Time.UTC().Format(time.RFC3339), l.Entries, l.FirstSequence, l.LastSequence)
+	when := "some time ago"
+	if l.Time != nil {
+		when = "at " + l.Time.UTC().Format(time.RFC3339)
+	}
+	return fmt.Sprintf("stream %s was deleted out of band and made again %s: what it held is lost, which was %d entries (sequences %d to %d) "+
+		"when last looked at; find out who deleted it, and restore them from a backup", stream, when, l.Entries, l.FirstSequence, l.LastSequence)
 }
 
 func readyVerdict(s *scope, err error) verdict {
