@@ -125,6 +125,9 @@ func (c *copier) countNew(it *item) {
 	switch it.fate {
 	case fateCopied, fateMissing: // missing is what a dry run would copy
 		c.at.addMigrated(it.key, it.value)
+		if it.fate == fateMissing && c.limit > 0 {
+			c.lacking += c.storedSize(it.revision)
+		}
 	case fatePresent:
 		c.at.AlreadyPresent++
 		c.at.Digest.Add(it.key, it.value)
@@ -187,7 +190,11 @@ func (c *copier) complete(ctx context.Context) error {
 			return fmt.Errorf("verifying the copy of bucket %s: %w", c.Bucket, err)
 		}
 		c.verified = true
+		if c.at.Lost() {
+			return errors.Join(&RemovedError{Entries: c.at.Verified.Removed}, c.save(ctx))
+		}
 	}
+	c.at.Needed = c.needed(c.lacking)
 	before := c.at.CompletionTime
 	if before.IsZero() {
 		c.at.CompletionTime = c.Now()
@@ -215,7 +222,7 @@ func (c *copier) tick(ctx context.Context) error {
 // save stores the checkpoint, unless nothing has changed since or it does not cover what the last one did.
 func (c *copier) save(ctx context.Context) error {
 	unchanged := c.at.LastSequence == c.saved && c.Resume.Complete() && c.at.Verified == c.Resume.Verified && c.at.Recount == c.Resume.Recount
-	if c.DryRun || c.Save == nil || unchanged || c.at.LastSequence < c.recountTo {
+	if c.DryRun || c.Save == nil || unchanged || c.at.LastSequence < max(c.recountTo, c.againTo) {
 		return nil
 	}
 	if err := c.Save(ctx, c.at); err != nil {
@@ -232,9 +239,10 @@ func (c *copier) report() {
 	}
 }
 
-// reached is the checkpoint to go on from. In the middle of a recount that is still the one before it.
+// reached is the checkpoint to go on from. In the middle of a recount, or of a copy that is made again, that is still the one
+// before it.
 func (c *copier) reached() Checkpoint {
-	if c.at.LastSequence < c.recountTo {
+	if c.at.LastSequence < max(c.recountTo, c.againTo) {
 		return c.Resume
 	}
 	return c.at

@@ -33,8 +33,11 @@ type Checkpoint struct {
 	StartTime time.Time     `json:"start"`
 	// CompletionTime is when the first complete copy was through, zero before that.
 	CompletionTime time.Time `json:"complete,omitzero"`
-	// Verified is the last verification. It is never changed, only replaced.
+	// Verified is the last verification. It is never changed, only replaced. One that found entries removed before the first
+	// copy was complete says that everything has to be copied again.
 	Verified *Verification `json:"verified,omitempty"`
+	// Needed is what MaxBytes has to be at least for the copy, as a dry run has found out, where it is less. It is not stored.
+	Needed int64 `json:"-"`
 }
 
 // Verification compares the entries of a bucket with what was read back from the stream.
@@ -43,12 +46,12 @@ type Verification struct {
 	// LastSequence is the sequence of the backing stream up to which entries were compared.
 	LastSequence uint64 `json:"last"`
 	// BucketEntries and StreamEntries are how many entries there are on either side, the digests which ones. Entries that
-	// the stream's retention has removed are on neither.
+	// have outlived maxAge are on neither.
 	BucketEntries int64  `json:"entries"`
 	BucketDigest  Digest `json:"digest,omitzero"`
 	StreamEntries int64  `json:"streamEntries"`
 	StreamDigest  Digest `json:"streamDigest,omitzero"`
-	// Removed is how many live entries of the bucket are left out because the stream no longer holds them.
+	// Removed is how many entries of the bucket the stream no longer holds, although their time has not come.
 	Removed int64 `json:"removed,omitempty"`
 }
 
@@ -70,6 +73,9 @@ type Counts struct {
 
 // Complete says whether the first complete copy is through.
 func (c *Checkpoint) Complete() bool { return !c.CompletionTime.IsZero() }
+
+// Lost says whether the stream has lost entries before the first copy was complete. Then nothing but the bucket holds them.
+func (c *Checkpoint) Lost() bool { return !c.Complete() && c.Verified != nil && c.Verified.Removed > 0 }
 
 // NeedsRecount says whether a change in the bucket can have made the counts wrong: a value that was not an entry, or
 // differed from the stream's, may have been put right, and is not among the keys that the checkpoint names.

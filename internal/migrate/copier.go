@@ -91,6 +91,12 @@ type copier struct {
 	// recountTo is the sequence up to which messages have been dealt with before: they are looked at again to count
 	// them, and never published, because retention may have removed them since.
 	recountTo uint64
+	// againTo is the sequence up to which everything is copied once more, because the stream has lost some of it.
+	againTo uint64
+
+	// limit is how many bytes the stream may hold before it drops its oldest entries, 0 where it never does; held is how many
+	// it held when the run began, lacking how many a dry run would add.
+	limit, held, lacking int64
 
 	// doubled is whether the comparison has to look for entries that are there more than once: the stream holds several
 	// messages under some ids.

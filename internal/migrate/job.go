@@ -70,13 +70,17 @@ type Job struct {
 // one with Through, does not.
 //
 // It returns jetstream.ErrStreamNotFound when the bucket or the stream does not exist, ErrNotVerified when the stream does
-// not hold what it took, and the cause of ctx when it was cancelled.
+// not hold what it took, a *NoRoomError or *RemovedError where a first copy does not fit into the stream, and the cause of
+// ctx when it was cancelled.
 func (j *Job) Run(ctx context.Context) (Checkpoint, error) {
 	c, err := j.open(ctx)
 	if err != nil {
 		return j.Resume, err
 	}
 	defer c.close(ctx)
+	if err := c.ensureRoom(ctx); err != nil {
+		return c.finish(ctx, err)
+	}
 	return c.finish(ctx, c.run(ctx))
 }
 
@@ -168,6 +172,9 @@ func (c *copier) observeTarget(ctx context.Context) error {
 	}
 	info := stream.CachedInfo()
 	c.targetLast, c.replicated = info.State.LastSeq, info.Config.Replicas > 1
+	if c.held = int64(info.State.Bytes); info.Config.Discard == jetstream.DiscardOld {
+		c.limit = max(0, info.Config.MaxBytes)
+	}
 	return nil
 }
 
@@ -180,8 +187,13 @@ func (c *copier) begin(info *jetstream.StreamInfo) uint64 {
 		c.at = Checkpoint{Created: info.Created, StartTime: now}
 		c.Resume = c.at
 	}
-	c.at.Subject = c.Subject
-	c.saved, c.resumed = c.at.LastSequence, c.at.LastSequence
+	c.saved = c.at.LastSequence
+	if c.at.Lost() {
+		// What has been lost is not known, so that all is looked at again as if it had never been.
+		c.againTo = c.at.LastSequence
+		c.at = Checkpoint{Created: c.at.Created, StartTime: c.at.StartTime}
+	}
+	c.at.Subject, c.resumed = c.Subject, c.at.LastSequence
 	c.at.noteMaxAge(c.MaxAge)
 	recount := c.at.NeedsRecount() && (info.State.LastSeq > c.at.LastSequence || c.at.Recount)
 	if c.at.Recount = false; recount {

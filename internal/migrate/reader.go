@@ -19,7 +19,8 @@ type reader struct {
 	stream string
 	// info is the state of the stream before the read began.
 	info *jetstream.StreamInfo
-	// pending is how many messages there were to read.
+	// after is the sequence after which the read began, pending how many messages there were to read.
+	after    uint64
 	pending  uint64
 	consumer jetstream.Consumer
 	cursor   jetstream.MessagesContext
@@ -35,9 +36,10 @@ func openReader(ctx context.Context, js jetstream.JetStream, name string, resume
 		return nil, fmt.Errorf("opening stream %s: %w", name, err)
 	}
 	r := &reader{js: js, stream: name, info: stream.CachedInfo()}
+	r.after = resume(r.info)
 	r.consumer, err = stream.OrderedConsumer(openCtx, jetstream.OrderedConsumerConfig{
 		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
-		OptStartSeq:   resume(r.info) + 1,
+		OptStartSeq:   r.after + 1,
 		// A broken connection ends the read, and the next run resumes: the iterator's own endless retry would not notice
 		// that the stream has meanwhile been made again.
 		MaxResetAttempts:  1,
@@ -80,7 +82,7 @@ func (r *reader) exhausted(ctx context.Context, last, goal uint64) (bool, error)
 
 // each calls visit for every message up to the sequence goal, which the stream must have reached.
 func (r *reader) each(ctx context.Context, goal uint64, visit func(jetstream.Msg, *jetstream.MsgMetadata) error) error {
-	for last, pending := uint64(0), r.pending; last < goal; {
+	for last, pending := r.after, r.pending; last < goal; {
 		if pending == 0 {
 			if exhausted, err := r.exhausted(ctx, last, goal); exhausted || err != nil {
 				return err

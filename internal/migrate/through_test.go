@@ -85,8 +85,8 @@ func TestVerifyComparesACompleteCopyAgain(t *testing.T) {
 	second := f.mustRun(first, func(j *Job) { j.Verify, j.UntilCaughtUp = true, true })
 
 	v := second.Verified
-	if v.BucketEntries != 11 || v.StreamEntries != 11 || v.BucketDigest != v.StreamDigest || v.Removed != 1 || v.LastSequence != 12 {
-		t.Errorf("the second verification found %+v, want 11 on either side and 1 removed", v)
+	if v.BucketEntries != 12 || v.StreamEntries != 11 || v.BucketDigest == v.StreamDigest || v.Removed != 1 || v.LastSequence != 12 {
+		t.Errorf("the second verification found %+v, want 12 in the bucket, 11 in the stream and 1 removed", v)
 	}
 	if len(f.saved) == 0 || f.saved[len(f.saved)-1].Verified != second.Verified {
 		t.Error("the second verification was not saved")

@@ -17,8 +17,8 @@ var ErrNotVerified = errors.New("the stream does not hold what was copied into i
 // were already present are not read again: each has been compared on its own.
 //
 // Where they differ, every entry is compared on its own. The stream may hold more than was counted, when the operator was
-// killed before a checkpoint and the bucket has lost entries since, and less, when retention has removed some. It must not
-// hold an entry twice.
+// killed before a checkpoint and the bucket has lost entries since, and less, when some were removed. It must not hold an
+// entry twice.
 func (c *copier) verify(ctx context.Context) error {
 	count, digest, info, err := c.readBack(ctx)
 	if err != nil {
@@ -74,16 +74,29 @@ func (c *copier) fromThisBucket(bucket, recorded string) bool {
 	return err == nil && !when.Before(c.at.Created)
 }
 
-// compareEach looks for every entry that the checkpoint covers in the stream. One that is missing is no fault where the
-// stream removes messages.
+// compareEach looks for every entry that the checkpoint covers in the stream. One that is missing is counted as removed where
+// the stream removes messages, and is a fault elsewhere.
 func (c *copier) compareEach(ctx context.Context, found *Verification, removing bool) error {
-	src, err := openSource(ctx, c.JetStream, c.Bucket, func(*jetstream.StreamInfo) uint64 { return 0 })
+	return c.eachLive(ctx, 0, c.at.LastSequence, func(batch []*item) error { return c.requireEach(found, batch, removing) })
+}
+
+// eachLive compares what the bucket holds after one sequence, up to another, with the stream, and calls visit with every
+// entry that has not outlived its time.
+func (c *copier) eachLive(ctx context.Context, after, goal uint64, visit func([]*item) error) error {
+	src, err := openSource(ctx, c.JetStream, c.Bucket, func(*jetstream.StreamInfo) uint64 { return after })
 	if err != nil {
 		return err
 	}
 	defer src.close(ctx)
 	var batch []*item
-	err = src.each(ctx, c.at.LastSequence, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
+	flush := func() error {
+		defer func() { batch = batch[:0] }()
+		if err := c.compareAll(ctx, batch); err != nil {
+			return err
+		}
+		return visit(batch)
+	}
+	err = src.each(ctx, goal, func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
 		r := src.parse(msg, meta)
 		superseded, err := src.superseded(ctx, r)
 		if err != nil {
@@ -95,38 +108,40 @@ func (c *copier) compareEach(ctx context.Context, found *Verification, removing 
 		if len(batch) < window {
 			return nil
 		}
-		defer func() { batch = batch[:0] }()
-		return c.requireEach(ctx, found, batch, removing)
+		return flush()
 	})
 	if err != nil {
 		return err
 	}
-	return c.requireEach(ctx, found, batch, removing)
+	return flush()
 }
 
-func (c *copier) requireEach(ctx context.Context, found *Verification, batch []*item, removing bool) error {
-	if err := c.compareAll(ctx, batch); err != nil {
-		return err
-	}
+func (c *copier) requireEach(found *Verification, batch []*item, removing bool) error {
 	for _, it := range batch {
 		switch it.fate {
 		case fateMissing:
+			if c.remaining(it.revision) <= 0 {
+				continue // its time came after it was read
+			}
 			if !removing {
 				return fmt.Errorf("%w: entry %s of bucket %s is missing", ErrNotVerified, it.key, c.Bucket)
 			}
 			found.Removed++
+			found.BucketEntries++
+			found.BucketDigest.Add(it.key, it.value)
 		case fateDoubled:
 			return fmt.Errorf("%w: entry %s of bucket %s is there more than once", ErrNotVerified, it.key, c.Bucket)
 		case fateMismatched:
 			if !c.isMismatched(it.key) {
 				return fmt.Errorf("%w: entry %s of bucket %s has other bytes", ErrNotVerified, it.key, c.Bucket)
 			}
-		default:
+		default: // the bytes were compared
 			found.BucketEntries++
 			found.BucketDigest.Add(it.key, it.value)
+			found.StreamEntries++
+			found.StreamDigest.Add(it.key, it.value)
 		}
 	}
-	found.StreamEntries, found.StreamDigest = found.BucketEntries, found.BucketDigest // the bytes were compared
 	return nil
 }
 
