@@ -219,8 +219,8 @@ type BucketMigration struct {
 	Verification *Verification `json:"verification,omitempty"`
 }
 
-// Verification compares the entries of a bucket with what was read back from the stream. Entries that the stream's
-// retention has removed meanwhile are on neither side.
+// Verification compares the entries of a bucket with what was read back from the stream. Entries that have outlived maxAge are
+// on neither side.
 type Verification struct {
 	// time is when the comparison was made.
 	// +optional
@@ -243,6 +243,11 @@ type Verification struct {
 	// streamEntries is the number of these entries that the stream holds.
 	// +optional
 	StreamEntries int64 `json:"streamEntries"`
+
+	// removed is the number of these entries that the stream does not hold any more: maxBytes, a maxAge that was shorter when
+	// they were copied, or somebody has removed them. Absent for none.
+	// +optional
+	Removed int64 `json:"removed,omitempty"`
 
 	// streamDigest is the digest of these entries as the stream holds them.
 	// +optional

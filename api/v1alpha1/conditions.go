@@ -133,7 +133,8 @@ const (
 	// again slowly.
 	ReasonResourcesExhausted = "ResourcesExhausted"
 
-	// ReasonStreamFull: the stream is full and set to reject new entries. Raise spec.maxBytes.
+	// ReasonStreamFull: the stream is full and set to reject new entries, or would drop its oldest entries for those of a
+	// bucket. Raise spec.maxBytes; the message says how far.
 	ReasonStreamFull = "StreamFull"
 
 	// ReasonJetStreamUnavailable: the NATS account or server has no JetStream. Enable it; the operator tries again slowly.

@@ -3,19 +3,15 @@ package controller
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
-	"runtime/debug"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"go.opentelemetry.io/otel/trace"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
-	"github.com/osapi-io/auditstream-operator/internal/failure"
 	"github.com/osapi-io/auditstream-operator/internal/jsclient"
 	"github.com/osapi-io/auditstream-operator/internal/migrate"
 	"github.com/osapi-io/auditstream-operator/internal/tracing"
@@ -42,22 +38,10 @@ type copyParams struct {
 	subject string
 	maxAge  time.Duration
 	dryRun  bool
+	// dropsAt is how many bytes the stream may hold before it drops its oldest entries, 0 where it never does.
+	dropsAt int64
 	// handOver is what is to become of the bucket once it has been copied; empty is nothing, or nothing now.
 	handOver v1alpha1.AfterMigration
-}
-
-// copyJob is a copy to be made.
-type copyJob struct {
-	migrate.Job
-	// created is when the stream was created.
-	created time.Time
-	// explain classifies an error of the run.
-	explain func(error) error
-	// handOver does what kind says once the bucket has been copied, and returns how far the copy is then.
-	handOver func(context.Context, migrate.Checkpoint) (migrate.Checkpoint, error)
-	kind     v1alpha1.AfterMigration
-	// origin is the span of the reconcile that asks for the copy.
-	origin trace.Span
 }
 
 // copyRun is a copy that runs, or how the last one ended.
@@ -67,7 +51,9 @@ type copyRun struct {
 	running bool
 	reached migrate.Checkpoint
 	err     error
-	ended   time.Time
+	// doubt is what the run before this one has failed of, until this one gets further.
+	doubt error
+	ended time.Time
 	// began is when the run got its turn, done how many entries had been dealt with before, pace what follows from them.
 	began time.Time
 	done  int64
@@ -123,29 +109,32 @@ func (c *copies) Start(ctx context.Context) error {
 // how far the copy is. It returns the error of a run that has failed, once; the next call begins another.
 func (c *copies) ensure(id copyID, job copyJob, stored migrate.Checkpoint, bucket *jetstream.StreamInfo) (migrate.Checkpoint, error) {
 	params := copyParams{
-		created: job.created, stream: job.Stream, subject: job.Subject, maxAge: job.MaxAge, dryRun: job.DryRun, handOver: job.kind,
+		created: job.created, stream: job.Stream, subject: job.Subject, maxAge: job.MaxAge, dryRun: job.DryRun, dropsAt: job.dropsAt,
+		handOver: job.kind,
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	run := c.runs[id]
+	var doubt error
 	switch {
 	case run != nil && run.running && run.params == params:
-		return run.reached, nil
+		return run.reached, run.doubt
 	case run != nil && run.running:
 		run.cancel(errStopped) // its end wakes the resource
 		return otherwise(stored, run, params, bucket), nil
 	case run != nil && run.params == params:
 		if err := run.err; err != nil {
-			// A verification that has failed would fail again at the next put, after it has read everything.
-			if !isTerminal(err) || c.now().Sub(run.ended) >= slowRetry {
+			if !lasts(err) {
 				run.err = nil
+			} else if c.now().Sub(run.ended) >= slowRetry {
+				run.err, run.doubt = nil, err
 			}
 			return run.reached, err
 		}
 		if params.dryRun && run.reached.Complete() && run.reached.Created.Equal(bucket.Created) && c.now().Sub(run.ended) < slowRetry {
 			return run.reached, nil // it reads everything: not again for each late writer
 		}
-		stored = furthest(stored, run.reached, bucket, params.dryRun)
+		stored, doubt = furthest(stored, run.reached, bucket, params.dryRun), run.doubt
 	case params.dryRun:
 		stored = migrate.Checkpoint{}
 	}
@@ -157,15 +146,15 @@ func (c *copies) ensure(id copyID, job copyJob, stored migrate.Checkpoint, bucke
 		return stored, errStopped
 	}
 	stored = c.beginning(stored, bucket)
-	c.start(id, job, params, stored)
-	return stored, nil
+	c.start(id, job, params, stored).doubt = doubt
+	return stored, doubt
 }
 
 // otherwise is how far a copy is while a run with other parameters is being ended. What that has reached counts only where it
 // went into the same stream.
 func otherwise(stored migrate.Checkpoint, run *copyRun, params copyParams, bucket *jetstream.StreamInfo) migrate.Checkpoint {
 	same := run.params
-	same.maxAge, same.handOver = params.maxAge, params.handOver
+	same.maxAge, same.dropsAt, same.handOver = params.maxAge, params.dropsAt, params.handOver
 	switch {
 	case params.dryRun:
 		return migrate.Checkpoint{}
@@ -229,7 +218,7 @@ func furthest(stored, reached migrate.Checkpoint, bucket *jetstream.StreamInfo, 
 }
 
 // start begins a run. The caller holds the lock.
-func (c *copies) start(id copyID, job copyJob, params copyParams, resume migrate.Checkpoint) {
+func (c *copies) start(id copyID, job copyJob, params copyParams, resume migrate.Checkpoint) *copyRun {
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	ctx, span := job.beginCopy(ctx, id)
 	logger := tracing.Logger(log.FromContext(c.ctx), span).WithName("migration").WithValues(
@@ -242,7 +231,7 @@ func (c *copies) start(id copyID, job copyJob, params copyParams, resume migrate
 	job.Resume = resume
 	job.Progress = func(reached migrate.Checkpoint) {
 		c.mu.Lock()
-		run.reached, run.pace = reached, paceOf(&reached, run.done, run.began, c.now())
+		run.reached, run.pace, run.doubt = reached, paceOf(&reached, run.done, run.began, c.now()), nil
 		c.mu.Unlock()
 		c.wake(id.resource)
 	}
@@ -264,44 +253,11 @@ func (c *copies) start(id copyID, job copyJob, params copyParams, resume migrate
 				"alreadyPresent", reached.AlreadyPresent, "expired", reached.Expired, "invalid", reached.Invalid, "mismatched", reached.Mismatched)
 		}
 		c.mu.Lock()
-		run.running, run.reached, run.err, run.ended = false, reached, err, c.now()
+		run.running, run.reached, run.err, run.ended, run.doubt = false, reached, err, c.now(), nil
 		c.mu.Unlock()
 		c.wake(id.resource)
 	})
-}
-
-// runJob runs a copy when it is its turn. A panic ends the copy, not the operator.
-func (c *copies) runJob(ctx context.Context, run *copyRun, job copyJob) (reached migrate.Checkpoint, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			reached, err = job.Resume, fmt.Errorf("the copy of bucket %s panicked: %v\n%s", job.Bucket, p, debug.Stack())
-		}
-	}()
-	if !job.Resume.Complete() {
-		select {
-		case c.slots <- struct{}{}:
-		case <-ctx.Done():
-			return job.Resume, context.Cause(ctx)
-		}
-		c.gotTurn(run)
-		release := sync.OnceFunc(func() { <-c.slots })
-		defer release()
-		progress := job.Progress
-		job.Progress = func(reached migrate.Checkpoint) {
-			if reached.Complete() {
-				release()
-			}
-			progress(reached)
-		}
-	}
-	reached, err = job.Run(ctx)
-	if err == nil && job.handOver != nil {
-		reached, err = job.tracedHandOver(ctx, reached)
-	}
-	if errors.Is(err, migrate.ErrNotVerified) {
-		return reached, &failure.Terminal{Reason: v1alpha1.ReasonVerificationFailed, Err: err}
-	}
-	return reached, job.explain(err)
+	return run
 }
 
 // follow has writes to the bucket wake the resource, and says whether they did not before.

@@ -90,7 +90,9 @@ func (r *Reconciler) planHandOver(ctx context.Context, s *scope, source v1alpha1
 	kind, pending := s.handOverDue(source, seen, stored)
 	if kind != "" {
 		if failed := r.handOvers.failed(id, r.Now()); failed != nil {
-			kind, pending = "", failed
+			if kind = ""; pending == nil {
+				pending = failed
+			}
 		}
 	}
 	fenced := seen.State == handover.Fenced
@@ -106,11 +108,15 @@ func (r *Reconciler) planHandOver(ctx context.Context, s *scope, source v1alpha1
 	// A bucket that has lost its subjects already was verified before, and its writers are waiting.
 	job.Verify = !fenced || kind == v1alpha1.AfterMigrationDelete
 	job.kind, job.handOver = kind, r.handOver(ctx, s, source, job.Job, kind)
+	if pending != nil { // it reads everything: not again for each late writer, should it find the same
+		job.handOver = r.paced(id, job.handOver)
+	}
 	return &failure.Waiting{Reason: v1alpha1.ReasonHandingOver, After: handOverRetry, Err: fmt.Errorf(
 		"bucket %s: its entries are in the stream; afterMigration: %s is being carried out", source.Bucket, kind)}
 }
 
-// handOverDue says what is still to be done with the bucket after its migration, or why that cannot be done.
+// handOverDue says what is still to be done with the bucket after its migration, or why that cannot be done. Both is what was
+// found in the way and may be gone by now.
 func (s *scope) handOverDue(source v1alpha1.MigrationSource, seen handover.Observation, stored *migrate.Checkpoint,
 ) (v1alpha1.AfterMigration, error) {
 	after := source.AfterMigration
@@ -140,27 +146,30 @@ func (s *scope) handOverDue(source v1alpha1.MigrationSource, seen handover.Obser
 		return refuse(v1alpha1.ReasonInvalidEntries, "afterMigration: %s is not carried out while values are left that are not entries: "+
 			"%d, among them %s; mend or remove them", after, stored.Invalid, strings.Join(stored.InvalidKeys, ", "))
 	}
-	if why := s.missing(stored); remove && why != "" {
-		return refuse(v1alpha1.ReasonHandOverRefused, "it is not deleted, because %s", why)
+	if remove && stored.Expired > 0 && stored.MaxAge > 0 && (s.want.MaxAge == 0 || s.want.MaxAge > stored.MaxAge) {
+		return refuse(v1alpha1.ReasonHandOverRefused, "it is not deleted, because %d of its entries had outlived the maxAge of %s that "+
+			"was declared when they were looked at, so that nobody but the bucket holds them, and maxAge is longer now; use Retain or Redirect",
+			stored.Expired, stored.MaxAge)
 	}
-	return after, nil
-}
-
-// missing says what of a copied bucket the stream does not hold, and what to do about it.
-func (s *scope) missing(stored *migrate.Checkpoint) string {
-	switch {
-	case stored.Expired > 0 && stored.MaxAge > 0 && (s.want.MaxAge == 0 || s.want.MaxAge > stored.MaxAge):
-		return fmt.Sprintf("%d of its entries had outlived the maxAge of %s that was declared when they were looked at, so that "+
-			"nobody but the bucket holds them, and maxAge is longer now; use Retain or Redirect", stored.Expired, stored.MaxAge)
-	case removed(stored):
-		return fmt.Sprintf("%d of its entries are no longer in the stream; raise spec.maxBytes or find out who removes entries, "+
-			"or use Retain", stored.Verified.Removed)
+	if !removed(stored) {
+		return after, nil
 	}
-	return ""
+	missing := &failure.Waiting{Reason: v1alpha1.ReasonHandOverRefused, After: handOverRetry, Err: fmt.Errorf(
+		"bucket %s: afterMigration: %s is not carried out, because %w", source.Bucket, after, errMissing(stored))}
+	if stored.LastSequence > stored.Verified.LastSequence {
+		return after, missing // somebody may have removed them from the bucket, too
+	}
+	return "", missing
 }
 
 // removed says whether the last verification found entries gone from the stream.
 func removed(c *migrate.Checkpoint) bool { return c.Verified != nil && c.Verified.Removed > 0 }
+
+// errMissing says what the last verification found gone from the stream, and what to do about it.
+func errMissing(c *migrate.Checkpoint) error {
+	return fmt.Errorf("%d of its entries are no longer in the stream; have them copied again (docs/migration.md), delete them from "+
+		"the bucket, or use Retain", c.Verified.Removed)
+}
 
 // handOvers remembers the hand-overs that have failed. The zero value is ready for use, and it is safe for concurrent use.
 type handOvers struct {
@@ -214,7 +223,7 @@ func (r *Reconciler) handOver(ctx context.Context, s *scope, source v1alpha1.Mig
 	target, obj := s.target(), s.obj.DeepCopy()
 	logger := log.FromContext(ctx).WithValues("bucket", source.Bucket, "stream", target.stream, "afterMigration", kind)
 	return func(ctx context.Context, reached migrate.Checkpoint) (migrate.Checkpoint, error) {
-		if !reached.Clean() || removed(&reached) && kind == v1alpha1.AfterMigrationDelete {
+		if !reached.Clean() || removed(&reached) {
 			return reached, nil
 		}
 		run, reason := r.redirect, v1alpha1.ReasonBucketRedirected
@@ -232,6 +241,17 @@ func (r *Reconciler) handOver(ctx context.Context, s *scope, source v1alpha1.Mig
 		logger.Info("Handed over the bucket", "result", text)
 		r.event(obj, note{kind: corev1.EventTypeNormal, reason: reason, text: text, bucket: source.Bucket})
 		return reached, nil
+	}
+}
+
+// paced has a hand-over wait that finds entries gone from the stream.
+func (r *Reconciler) paced(id copyID, handOver func(context.Context, migrate.Checkpoint) (migrate.Checkpoint, error),
+) func(context.Context, migrate.Checkpoint) (migrate.Checkpoint, error) {
+	return func(ctx context.Context, reached migrate.Checkpoint) (migrate.Checkpoint, error) {
+		if removed(&reached) {
+			r.handOvers.note(id, r.Now(), errMissing(&reached))
+		}
+		return handOver(ctx, reached)
 	}
 }
 

@@ -252,7 +252,8 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 		Expect(liveStream(f.stream).State.Msgs).To(BeEquivalentTo(7))
 	})
 
-	It("does not delete a bucket whose entries the stream has lost that it held before", func() {
+	DescribeTable("leaves a bucket alone whose entries the stream has lost, and goes on once the bucket has lost them too", func(
+		what v1alpha1.AfterMigration, done v1alpha1.MigrationPhase) {
 		obj := f.auditStream("a", func(obj *v1alpha1.AuditStream) { obj.Spec.Protection = v1alpha1.ProtectionNone })
 		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
 		for i := range 10 {
@@ -265,11 +266,23 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 		stream, err := js.Stream(ctx, f.stream)
 		Expect(err).NotTo(HaveOccurred())
 		Expect(stream.Purge(ctx)).To(Succeed())
-		update(obj, after(v1alpha1.AfterMigrationDelete))
+		update(obj, after(what))
 		ready := awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonHandOverRefused)
 		Expect(ready.Message).To(ContainSubstring("10 of its entries are no longer in the stream"))
 		Expect(bucketSubjects()).To(Equal(own()))
-	})
+		migrated := awaitCondition(obj, v1alpha1.ConditionMigrated, metav1.ConditionTrue, v1alpha1.ReasonMigrationComplete)
+		Expect(migrated.Message).To(ContainSubstring("10 of the 10 that the bucket holds are no longer in the stream"))
+		v := obj.Status.Migration[0].Verification
+		Expect([]int64{v.BucketEntries, v.StreamEntries, v.Removed}).To(Equal([]int64{10, 0, 10}))
+
+		for i := range 10 {
+			Expect(kv.Delete(ctx, fmt.Sprintf("id-%d", i))).To(Succeed())
+		}
+		phase(obj, done)
+	},
+		Entry("Redirect", v1alpha1.AfterMigrationRedirect, v1alpha1.MigrationRedirected),
+		Entry("Delete", v1alpha1.AfterMigrationDelete, v1alpha1.MigrationDeleted),
+	)
 
 	It("does not delete a bucket whose entries count as expired by a maxAge that was raised since", func() {
 		put(0, 10)

@@ -172,7 +172,15 @@ func (r *Reconciler) job(s *scope, source v1alpha1.MigrationSource) copyJob {
 			return err
 		},
 	}
-	return copyJob{Job: job, created: s.live.Created, explain: s.nats.Explain}
+	return copyJob{Job: job, created: s.live.Created, dropsAt: dropsAt(&s.want), explain: s.nats.Explain}
+}
+
+// dropsAt is how many bytes a stream may hold before it drops its oldest messages, 0 where it never does.
+func dropsAt(cfg *jetstream.StreamConfig) int64 {
+	if cfg.Discard != jetstream.DiscardOld {
+		return 0
+	}
+	return max(0, cfg.MaxBytes)
 }
 
 // target is the very stream that a copy goes into.

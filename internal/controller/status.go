@@ -235,7 +235,7 @@ func (b *bucketFact) verdict() verdict {
 	case b.phase == v1alpha1.MigrationDryRun:
 		return verdict{metav1.ConditionFalse, v1alpha1.ReasonDryRun, fmt.Sprintf(
 			"bucket %s: of %d entries %d would be copied, %d are already present, %d have expired, %d are invalid; nothing was copied",
-			b.bucket, c.Total, c.Migrated, c.AlreadyPresent, c.Expired, c.Invalid)}
+			b.bucket, c.Total, c.Migrated, c.AlreadyPresent, c.Expired, c.Invalid) + b.roomNote()}
 	case b.phase == v1alpha1.MigrationMismatched:
 		return verdict{metav1.ConditionFalse, v1alpha1.ReasonEntryMismatch, fmt.Sprintf(
 			"bucket %s: the stream holds other bytes than the bucket under %d ids (%s); nothing was overwritten", b.bucket, c.Mismatched, strings.Join(c.MismatchedKeys, ", "))}
@@ -243,11 +243,28 @@ func (b *bucketFact) verdict() verdict {
 		return verdict{metav1.ConditionFalse, v1alpha1.ReasonMigrating, b.progressMessage()}
 	case c.Invalid > 0:
 		return verdict{metav1.ConditionTrue, v1alpha1.ReasonInvalidEntries, fmt.Sprintf(
-			"bucket %s: every entry is in the stream; %d values are not entries and stay in the bucket (%s)", b.bucket, c.Invalid, strings.Join(c.InvalidKeys, ", "))}
+			"%s; %d values are not entries and stay in the bucket (%s)", b.outcome(), c.Invalid, strings.Join(c.InvalidKeys, ", "))}
 	default:
-		message := fmt.Sprintf("bucket %s: every entry is in the stream", b.bucket) + b.retentionNote()
-		return verdict{metav1.ConditionTrue, v1alpha1.ReasonMigrationComplete, message}
+		return verdict{metav1.ConditionTrue, v1alpha1.ReasonMigrationComplete, b.outcome() + b.retentionNote()}
 	}
+}
+
+// outcome says where the entries of a bucket are that was copied: what was removed from the stream after that does not make the
+// copy incomplete.
+func (b *bucketFact) outcome() string {
+	if v := b.checkpoint.Verified; v != nil && v.Removed > 0 {
+		return fmt.Sprintf("bucket %s: every entry was copied, and %d of the %d that the bucket holds are no longer in the stream",
+			b.bucket, v.Removed, v.BucketEntries)
+	}
+	return fmt.Sprintf("bucket %s: every entry is in the stream", b.bucket)
+}
+
+// roomNote says that a dry run has found the stream too small.
+func (b *bucketFact) roomNote() string {
+	if b.checkpoint.Needed == 0 {
+		return ""
+	}
+	return "; the stream would drop its oldest entries for them" + roomFor(b.checkpoint.Needed)
 }
 
 // retentionNote says that a maxAge which was declared after the move does not prolong the life of what was moved: each
@@ -318,7 +335,7 @@ func (b *bucketFact) state() v1alpha1.BucketMigration {
 		result.Verification = &v1alpha1.Verification{
 			Time: seconds(v.Time), LastSequence: int64(v.LastSequence),
 			BucketEntries: v.BucketEntries, BucketDigest: v.BucketDigest.String(),
-			StreamEntries: v.StreamEntries, StreamDigest: v.StreamDigest.String(),
+			StreamEntries: v.StreamEntries, StreamDigest: v.StreamDigest.String(), Removed: v.Removed,
 		}
 	}
 	return result

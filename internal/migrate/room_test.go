@@ -7,7 +7,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-func inMemory(_ *jetstream.KeyValueConfig, s *jetstream.StreamConfig) { s.Storage = jetstream.MemoryStorage }
+func inMemory(_ *jetstream.KeyValueConfig, s *jetstream.StreamConfig) {
+	s.Storage = jetstream.MemoryStorage
+}
 
 func holding(bytes int64) func(*jetstream.KeyValueConfig, *jetstream.StreamConfig) {
 	return func(_ *jetstream.KeyValueConfig, s *jetstream.StreamConfig) {

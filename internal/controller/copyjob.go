@@ -1,0 +1,92 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/failure"
+	"github.com/osapi-io/auditstream-operator/internal/migrate"
+)
+
+// copyJob is a copy to be made.
+type copyJob struct {
+	migrate.Job
+	// created is when the stream was created.
+	created time.Time
+	dropsAt int64
+	// explain classifies an error of the run.
+	explain func(error) error
+	// handOver does what kind says once the bucket has been copied, and returns how far the copy is then.
+	handOver func(context.Context, migrate.Checkpoint) (migrate.Checkpoint, error)
+	kind     v1alpha1.AfterMigration
+	// origin is the span of the reconcile that asks for the copy.
+	origin trace.Span
+}
+
+// runJob runs a copy when it is its turn. A panic ends the copy, not the operator.
+func (c *copies) runJob(ctx context.Context, run *copyRun, job copyJob) (reached migrate.Checkpoint, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			reached, err = job.Resume, fmt.Errorf("the copy of bucket %s panicked: %v\n%s", job.Bucket, p, debug.Stack())
+		}
+	}()
+	if !job.Resume.Complete() {
+		select {
+		case c.slots <- struct{}{}:
+		case <-ctx.Done():
+			return job.Resume, context.Cause(ctx)
+		}
+		c.gotTurn(run)
+		release := sync.OnceFunc(func() { <-c.slots })
+		defer release()
+		progress := job.Progress
+		job.Progress = func(reached migrate.Checkpoint) {
+			if reached.Complete() {
+				release()
+			}
+			progress(reached)
+		}
+	}
+	reached, err = job.Run(ctx)
+	if err == nil && job.handOver != nil {
+		reached, err = job.tracedHandOver(ctx, reached)
+	}
+	return reached, job.classify(err)
+}
+
+// classify turns an error of the copy into what the reconcile reports.
+func (job *copyJob) classify(err error) error {
+	var full *migrate.NoRoomError
+	var lost *migrate.RemovedError
+	switch {
+	case errors.Is(err, migrate.ErrNotVerified):
+		return &failure.Terminal{Reason: v1alpha1.ReasonVerificationFailed, Err: err}
+	case errors.As(err, &full):
+		return &failure.Waiting{Reason: v1alpha1.ReasonStreamFull, After: slowRetry, Err: fmt.Errorf("bucket %s: %w%s",
+			job.Bucket, full, roomFor(full.Needed))}
+	case errors.As(err, &lost):
+		return &failure.Waiting{Reason: v1alpha1.ReasonMigrating, After: slowRetry, Err: fmt.Errorf(
+			"bucket %s: %w; they are copied again", job.Bucket, err)}
+	}
+	return job.explain(err)
+}
+
+// roomFor says what to do about a stream that cannot hold what is to be copied into it.
+func roomFor(needed int64) string {
+	return fmt.Sprintf(": raise spec.maxBytes to at least %d, or leave it out until the bucket is copied", needed)
+}
+
+// lasts says whether the error of a run is not to be tried again at the next put, because it takes reading everything to come
+// to it: a verification that has failed, or entries that do not fit into the stream.
+func lasts(err error) bool {
+	var full *migrate.NoRoomError
+	var lost *migrate.RemovedError
+	return isTerminal(err) || errors.As(err, &full) || errors.As(err, &lost)
+}
