@@ -25,6 +25,28 @@ import (
 // handOverRetry is how soon a hand-over is tried again that has failed. Each try stops the bucket's writers for a moment.
 const handOverRetry = time.Minute
 
+// lateLooks are how long after a redirect the bucket is looked at again. It is not followed any more, and a server that took a put
+// before it knew of the fence may store it after.
+var lateLooks = []time.Duration{time.Second, 5 * time.Second, 30 * time.Second}
+
+// lookAgain is after how long the next of these looks is due; 0 is never.
+func (s *scope) lookAgain(now time.Time) (after time.Duration) {
+	if s.live == nil {
+		return 0
+	}
+	for _, source := range s.obj.Spec.MigrateFrom {
+		at, err := time.Parse(time.RFC3339Nano, s.live.Config.Metadata[jsbuilder.MetadataRedirectPrefix+source.Bucket])
+		if err != nil {
+			continue
+		}
+		since := max(0, now.Sub(at))
+		if i := slices.IndexFunc(lateLooks, func(look time.Duration) bool { return look > since }); i >= 0 {
+			after = sooner(after, lateLooks[i]-since)
+		}
+	}
+	return after
+}
+
 // redirected says whether the stream has the bucket's subjects.
 func (s *scope) redirected(bucket string) bool {
 	_, found := s.live.Config.Metadata[jsbuilder.MetadataRedirectPrefix+bucket]

@@ -108,6 +108,21 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 		Expect(liveStream(f.stream).State.Msgs).To(BeEquivalentTo(23))
 	})
 
+	It("looks again for what the bucket took after the fence", func() {
+		put(0, 5)
+		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect))
+		m := phase(obj, v1alpha1.MigrationRedirected)
+		redirectedAt, err := time.Parse(time.RFC3339Nano, liveStream(f.stream).Config.Metadata[jsbuilder.MetadataRedirectPrefix+f.bucket])
+		Expect(err).NotTo(HaveOccurred())
+		time.Sleep(time.Until(redirectedAt.Add(lateLooks[0] + 500*time.Millisecond))) // between the first look and the second
+		// What a server stores late is not to be had at will. This one is no entry, but moves the bucket's sequence on.
+		late, err := js.Publish(ctx, migrate.HandOverSubject(f.bucket), nil)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(late.Sequence).To(BeNumerically(">", m.LastSequence))
+		Eventually(func() int64 { return phase(obj, v1alpha1.MigrationRedirected).LastSequence }).
+			WithTimeout(lateLooks[1] + 10*time.Second).Should(BeEquivalentTo(late.Sequence))
+	})
+
 	It("goes along with somebody who has given the bucket back by hand", func() {
 		put(0, 5)
 		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
 	"github.com/osapi-io/auditstream-operator/internal/failure"
+	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
 	"github.com/osapi-io/auditstream-operator/internal/migrate"
 )
 
@@ -323,4 +324,31 @@ func TestVerificationIsShown(t *testing.T) {
 		BucketDigest: c.Verified.BucketDigest.String(), StreamDigest: c.Verified.StreamDigest.String(),
 	}))
 	g.Expect(v.BucketDigest).To(gomega.HaveLen(64))
+}
+
+func TestWhenARedirectedBucketIsLookedAtAgain(t *testing.T) {
+	key := func(bucket string, at time.Time) map[string]string {
+		return map[string]string{jsbuilder.MetadataRedirectPrefix + bucket: at.Format(time.RFC3339Nano)}
+	}
+	for name, test := range map[string]struct {
+		metadata map[string]string
+		want     time.Duration
+	}{
+		"not redirected":               {nil, 0},
+		"just now":                     {key("b0", startTime), lateLooks[0]},
+		"between two looks":            {key("b0", startTime.Add(-2*time.Second)), lateLooks[1] - 2*time.Second},
+		"after the last look":          {key("b0", startTime.Add(-lateLooks[len(lateLooks)-1])), 0},
+		"by a clock that is ahead":     {key("b0", startTime.Add(time.Hour)), lateLooks[0]},
+		"of which nobody knows when":   {map[string]string{jsbuilder.MetadataRedirectPrefix + "b0": "yes"}, 0},
+		"one that is not looked after": {key("other", startTime), 0},
+	} {
+		s := migratingScope(bucketFact{})
+		s.live.Config.Metadata = test.metadata
+		if got := s.lookAgain(startTime); got != test.want {
+			t.Errorf("A bucket that was redirected %s is looked at again after %s, want %s", name, got, test.want)
+		}
+	}
+	if got := (&scope{obj: &v1alpha1.AuditStream{}}).lookAgain(startTime); got != 0 {
+		t.Errorf("without a stream: %s", got)
+	}
 }

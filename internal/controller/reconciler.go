@@ -183,6 +183,7 @@ func (r *Reconciler) finish(ctx context.Context, s *scope, err error) (ctrl.Resu
 	if s.live != nil && behind(s.live) > 0 {
 		after = sooner(after, slowRetry) // nothing tells when a replica has caught up
 	}
+	after = sooner(after, s.lookAgain(r.Now()))
 	return ctrl.Result{RequeueAfter: sooner(held, after)}, nil
 }
 

@@ -35,7 +35,9 @@ var _ = Describe("A stream that drops its oldest entries at maxBytes", func() {
 		}
 
 		By("saying so in a dry run")
-		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.MigrateFrom = []v1alpha1.MigrationSource{{Bucket: f.bucket, DryRun: true}} })
+		update(obj, func(obj *v1alpha1.AuditStream) {
+			obj.Spec.MigrateFrom = []v1alpha1.MigrationSource{{Bucket: f.bucket, DryRun: true}}
+		})
 		Eventually(func(g Gomega) {
 			ready := awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonDryRun)
 			g.Expect(ready.Message).To(And(ContainSubstring("100 would be copied"), ContainSubstring("raise spec.maxBytes to at least ")))

@@ -13,6 +13,7 @@
 // The way from own to open is: fence; publish a mark into the fenced bucket, which is acknowledged only after everything
 // that the bucket had taken before has been committed; copy up to the mark (drain); open. No put is acknowledged by a
 // stream that then loses it: the bucket takes nothing after the mark, and the stream takes nothing before it has all that
-// came before the mark. Should a server that did not know of the fence yet take one all the same, the bucket's copy, which
-// goes on, finds it above the mark.
+// came before the mark. Should a server that did not know of the fence yet take one all the same, or store late what it took
+// before, it is above the mark: the bucket's copy goes on, and the caller has to look at the bucket again to have it begun, as
+// a redirected bucket is not followed. The controller does 1, 5 and 30 seconds after the redirect, and at each resync.
 package handover

@@ -175,6 +175,7 @@ func (h *HandOver) handOver(ctx context.Context, relay *relay, result *Result) (
 	if err != nil {
 		return err
 	}
+	// A mark that is not certain to be committed will do: what comes above it is for the copy that goes on.
 	result.Mark = mark.sequence
 	if result.Checkpoint, err = h.Drain(ctx, mark.sequence); err != nil {
 		return fmt.Errorf("copying what the bucket had taken: %w", err)

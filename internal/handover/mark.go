@@ -103,7 +103,8 @@ func passes(err error) bool {
 
 // markFull stands in for the mark where the bucket is full. Purging the mark's subject removes nothing but earlier marks,
 // but is committed in the same order as messages. The refused mark has come after everything that is still to be taken.
-// Where the bucket may not be purged, the leader's last sequence is the best there is.
+// Where the bucket may not be purged, the leader's last sequence is the best there is: Redirect goes on with it, since the bucket is
+// looked at again, and Delete does not.
 func (h *HandOver) markFull(ctx context.Context) (mark, error) {
 	name := migrate.StreamName(h.Bucket)
 	stream, err := h.JetStream.Stream(ctx, name)
