@@ -54,11 +54,13 @@ func (s *scope) redirected(bucket string) bool {
 }
 
 // withRedirects is the configuration that the stream is to have with the buckets that were redirected to it. One that the
-// spec has returned is left out: somebody may have given it its subjects back by hand, and a stream that insists on them
-// could not be updated any more.
+// spec has returned is taken from it by ensureReturned, right before the bucket gets its subjects. Where the stream has lost them
+// already it does not insist: somebody may have given the bucket its subjects back by hand, and the stream could not be
+// updated any more.
 func withRedirects(want jetstream.StreamConfig, spec *v1alpha1.AuditStreamSpec, live *jetstream.StreamInfo) jetstream.StreamConfig {
 	redirected := slices.DeleteFunc(jsbuilder.Redirects(live.Config.Metadata), func(bucket string) bool {
-		return slices.ContainsFunc(spec.MigrateFrom, func(m v1alpha1.MigrationSource) bool { return m.Bucket == bucket && returns(m) })
+		return !slices.Contains(live.Config.Subjects, jsbuilder.BucketSubjects(bucket)) &&
+			slices.ContainsFunc(spec.MigrateFrom, func(m v1alpha1.MigrationSource) bool { return m.Bucket == bucket && returns(m) })
 	})
 	return jsbuilder.WithRedirects(jsbuilder.KeepTransform(want, live.Config), redirected)
 }
@@ -69,14 +71,17 @@ func returns(source v1alpha1.MigrationSource) bool {
 	return !redirecting && !source.DryRun
 }
 
-// ensureReturned takes a bucket's subjects from the stream where spec.migrateFrom asks for Retain; planHandOver gives them
-// back to the bucket then. A bucket that is no longer named in spec.migrateFrom stays redirected: its writers may still be
-// there, and what they put would go where nobody looks.
+// ensureReturned takes a bucket's subjects from the stream where spec.migrateFrom asks for Retain, and gives them back to the
+// bucket. A bucket that is no longer named in spec.migrateFrom stays redirected: its writers may still be there, and what
+// they put would go where nobody looks.
 func (r *Reconciler) ensureReturned(ctx context.Context, s *scope, source v1alpha1.MigrationSource) error {
 	if !returns(source) || !s.redirected(source.Bucket) {
 		return nil
 	}
-	return r.closeRedirects(ctx, s, source.Bucket)
+	if err := r.closeRedirects(ctx, s, source.Bucket); err != nil {
+		return err
+	}
+	return r.returnBucket(ctx, s, source.Bucket)
 }
 
 // closeRedirects takes the subjects of buckets from the stream.

@@ -123,6 +123,41 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 			WithTimeout(lateLooks[1] + 10*time.Second).Should(BeEquivalentTo(late.Sequence))
 	})
 
+	spoilCheckpoint := func() {
+		GinkgoHelper()
+		tamper(f.stream, func(cfg *jetstream.StreamConfig) { cfg.Metadata[jsbuilder.MetadataMigrationPrefix+f.bucket] = "spoilt" })
+	}
+
+	It("gives the bucket back first of all, whatever else is in the way", func() {
+		put(0, 5)
+		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect))
+		phase(obj, v1alpha1.MigrationRedirected)
+		suspend(obj)
+		spoilCheckpoint()
+		update(obj, func(obj *v1alpha1.AuditStream) {
+			obj.Spec.Suspend = false
+			after(v1alpha1.AfterMigrationRetain)(obj)
+		})
+		awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonInvalidConfiguration)
+		Expect(bucketSubjects()).To(Equal(own()))
+		Expect(liveStream(f.stream).Config.Subjects).To(Equal([]string{f.subject + ".>"}))
+	})
+
+	It("gives back a bucket that was left fenced and cannot be redirected now", func() {
+		put(0, 5)
+		obj := f.auditStream("a", f.migrating)
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		suspend(obj)
+		spoilCheckpoint()
+		fence()
+		update(obj, func(obj *v1alpha1.AuditStream) {
+			obj.Spec.Suspend = false
+			after(v1alpha1.AfterMigrationRedirect)(obj)
+		})
+		awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonInvalidConfiguration)
+		Expect(bucketSubjects()).To(Equal(own()))
+	})
+
 	It("goes along with somebody who has given the bucket back by hand", func() {
 		put(0, 5)
 		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect))

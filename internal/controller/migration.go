@@ -42,19 +42,35 @@ func (r *Reconciler) ensureMigration(ctx context.Context, s *scope) error {
 	return first
 }
 
-// ensureBucket starts the copy of one bucket where there is something to copy, has it handed over where that is declared,
-// and says how it stands.
+// ensureBucket has a bucket that is to have its own subjects take what is put, has one copied and handed over, and says how it
+// stands. Whatever is in the way of the latter must not leave the bucket's writers without anybody who takes what they put.
 func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1.MigrationSource) bucketFact {
-	fact := bucketFact{bucket: source.Bucket, phase: v1alpha1.MigrationWaiting, maxAge: s.want.MaxAge}
+	if err := r.ensureReturned(ctx, s, source); err != nil {
+		return bucketFact{bucket: source.Bucket, phase: v1alpha1.MigrationWaiting, maxAge: s.want.MaxAge, err: err}
+	}
+	fact, underWay := r.moveBucket(ctx, s, source)
+	id := copyID{resource: client.ObjectKeyFromObject(s.obj), bucket: source.Bucket}
+	if fact.err != nil && !underWay && !s.redirected(source.Bucket) && !r.copies.handingOver(id) {
+		if err := r.returnBucket(ctx, s, source.Bucket); err != nil {
+			fact.err = err
+		}
+	}
+	return fact
+}
+
+// moveBucket starts the copy of one bucket where there is something to copy, has it handed over where that is declared, says how
+// it stands, and whether a hand-over is under way.
+func (r *Reconciler) moveBucket(ctx context.Context, s *scope, source v1alpha1.MigrationSource) (fact bucketFact, underWay bool) {
+	fact = bucketFact{bucket: source.Bucket, phase: v1alpha1.MigrationWaiting, maxAge: s.want.MaxAge}
 	id := copyID{resource: client.ObjectKeyFromObject(s.obj), bucket: source.Bucket}
 	if fact.err = r.ensureSoleMover(ctx, s, source); fact.err != nil {
-		return fact
+		return fact, false
 	}
 	stored, err := migrate.DecodeCheckpoint(s.live.Config.Metadata[jsbuilder.MetadataMigrationPrefix+source.Bucket])
 	if err != nil {
 		fact.err = &failure.Terminal{Reason: v1alpha1.ReasonInvalidConfiguration, Err: fmt.Errorf(
 			"the metadata key %s%s of stream %s was changed by somebody: %w", jsbuilder.MetadataMigrationPrefix, source.Bucket, s.live.Config.Name, err)}
-		return fact
+		return fact, false
 	}
 	if !stored.Under(s.obj.Spec.Subject) {
 		stored = migrate.Checkpoint{} // of an AuditStream that the stream was adopted from
@@ -62,29 +78,27 @@ func (r *Reconciler) ensureBucket(ctx context.Context, s *scope, source v1alpha1
 	if !source.DryRun {
 		fact.checkpoint = stored // should NATS fail now, what is known stays on show
 	}
-	if fact.err = r.ensureReturned(ctx, s, source); fact.err != nil {
-		return fact
-	}
 	bucket, err := r.ensureFollowed(ctx, s, id)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		return s.missingBucket(fact, source, stored)
+		return s.missingBucket(fact, source, stored), false
 	case err != nil:
 		fact.err = err
-		return fact
+		return fact, false
 	}
 	if fact.err = clockSkew(r.Now(), bucket.TimeStamp, s.want.MaxAge); fact.err != nil {
-		return fact
+		return fact, false
 	}
 	job := r.job(s, source)
 	job.origin = trace.SpanFromContext(ctx)
 	pending := r.planHandOver(ctx, s, source, &job, bucket, &stored)
 	fact.checkpoint, fact.err = r.copies.ensure(id, job, stored, bucket)
 	fact.phase, fact.pace = s.phase(source, &fact.checkpoint), r.copies.pace(id)
+	underWay = job.handOver != nil && fact.err == nil
 	if fact.err == nil && fact.checkpoint.Complete() {
 		fact.err = pending
 	}
-	return fact
+	return fact, underWay
 }
 
 // maxSkew is how far the clocks of the operator and of the NATS server may differ. It includes the time of a request.
