@@ -344,8 +344,7 @@ func (r *Reconciler) returnLeftBehind(ctx context.Context, s *scope, declared ma
 		if declared[bucket] || s.redirected(bucket) || r.copies.handingOver(id) {
 			continue
 		}
-		// What is no longer declared need not be permitted any more.
-		if err := r.returnBucket(ctx, s, bucket); err != nil && errorVerdict(err).reason != v1alpha1.ReasonPermissionDenied {
+		if err := ignorePermissionDenied(r.returnBucket(ctx, s, bucket)); err != nil {
 			return err
 		}
 	}

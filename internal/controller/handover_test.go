@@ -158,6 +158,37 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 		Expect(bucketSubjects()).To(Equal(own()))
 	})
 
+	It("gives back a redirected bucket that is not declared any more when its stream is made again", func() {
+		put(0, 5)
+		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect))
+		phase(obj, v1alpha1.MigrationRedirected)
+		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.MigrateFrom = nil })
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		Expect(js.DeleteStream(ctx, f.stream)).To(Succeed())
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonStreamRecreated)
+		Expect(bucketSubjects()).To(Equal(own()))
+		_, err := kv.Put(ctx, "id-5", []byte(`{"id":"id-5"}`))
+		Expect(err).NotTo(HaveOccurred())
+		Eventually(func() []string { return eventsOf(obj) }).Should(ContainElement(HavePrefix("Normal " + v1alpha1.ReasonBucketReturned)))
+	})
+
+	It("gives back a bucket at the resync that is fenced for a stream which does not know of it", func() {
+		put(0, 5)
+		obj := f.auditStream("a")
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		fence()
+		Expect(reconciler.resync(ctx)).To(Succeed())
+		Eventually(bucketSubjects).Should(Equal(own()))
+
+		By("leaving one alone that the stream is open for")
+		update(obj, after(v1alpha1.AfterMigrationRedirect))
+		phase(obj, v1alpha1.MigrationRedirected)
+		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.MigrateFrom = nil })
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		Expect(reconciler.resync(ctx)).To(Succeed())
+		Consistently(bucketSubjects, 500*time.Millisecond).ShouldNot(Equal(own()))
+	})
+
 	It("goes along with somebody who has given the bucket back by hand", func() {
 		put(0, 5)
 		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect))

@@ -30,6 +30,9 @@ func (r *Reconciler) ensureMigration(ctx context.Context, s *scope) error {
 	if err := r.returnLeftBehind(ctx, s, declared); err != nil {
 		return err
 	}
+	if err := r.returnStrays(ctx, s); err != nil {
+		return err
+	}
 
 	var first error
 	for _, source := range s.obj.Spec.MigrateFrom {

@@ -57,6 +57,7 @@ type Reconciler struct {
 	queue   queue
 
 	handOvers handOvers
+	strays    strays
 	deletions deletions
 	ownWrites ownWrites
 	patches   patchPace
@@ -221,6 +222,7 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	r.copies.forget(key)
 	r.ownWrites.forget(key)
 	r.handOvers.forget(key)
+	r.strays.forget(key)
 	r.patches.forget(key)
 	r.faults.forget(key)
 	r.changes.forget(key)

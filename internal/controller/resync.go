@@ -63,7 +63,7 @@ func (r *Reconciler) resync(ctx context.Context) error {
 			concerned[name] = true
 		}
 	}
-	streams := map[string]*jetstream.StreamInfo{}
+	streams, fenced := map[string]*jetstream.StreamInfo{}, map[string][]string{}
 	for info, err := range nats.Streams(ctx) {
 		if unreported := (*jsclient.StreamUnreportedError)(nil); errors.As(err, &unreported) {
 			continue // it is looked at alone, as one that is missing
@@ -77,10 +77,19 @@ func (r *Reconciler) resync(ctx context.Context) error {
 		if concerned[info.Config.Name] {
 			streams[info.Config.Name] = info
 		}
+		if bucket, stream, found := fencedFor(info); found {
+			fenced[stream] = append(fenced[stream], bucket)
+		}
 	}
 	for i := range list.Items {
-		if obj := &list.Items[i]; r.lookAt(ctx, obj, streams[obj.Spec.Stream]) || r.stale(ctx, obj, streams) {
-			r.enqueue(client.ObjectKeyFromObject(obj))
+		obj := &list.Items[i]
+		key, live := client.ObjectKeyFromObject(obj), streams[obj.Spec.Stream]
+		strays := straysOf(obj, live, fenced[obj.Spec.Stream])
+		if len(strays) > 0 {
+			r.strays.note(key, strays)
+		}
+		if r.lookAt(ctx, obj, live) || r.stale(ctx, obj, streams) || len(strays) > 0 {
+			r.enqueue(key)
 		}
 	}
 	return nil
