@@ -51,6 +51,10 @@ type copyRun struct {
 	running bool
 	reached migrate.Checkpoint
 	err     error
+	// stored is the checkpoint that the stream is known to hold. Dropped says that it does not, so that what the run has reached
+	// is of another stream.
+	stored  migrate.Checkpoint
+	dropped bool
 	// doubt is what the run before this one has failed of, until this one gets further.
 	doubt error
 	ended time.Time
@@ -114,7 +118,13 @@ func (c *copies) ensure(id copyID, job copyJob, stored migrate.Checkpoint, bucke
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	run := c.runs[id]
+	run, inStream := c.runs[id], stored
+	if run != nil && run.dropped {
+		if run.running {
+			return stored, nil // its end wakes the resource
+		}
+		run = nil
+	}
 	var doubt error
 	switch {
 	case run != nil && run.running && run.params == params:
@@ -146,8 +156,39 @@ func (c *copies) ensure(id copyID, job copyJob, stored migrate.Checkpoint, bucke
 		return stored, errStopped
 	}
 	stored = c.beginning(stored, bucket)
-	c.start(id, job, params, stored).doubt = doubt
+	began := c.start(id, job, params, stored)
+	if began.doubt = doubt; !params.dryRun {
+		began.stored = inStream
+	}
 	return stored, doubt
+}
+
+// wentBack says whether the stream holds less of a checkpoint than it is known to: it was restored from a backup, or somebody
+// has removed the checkpoint to have everything copied again.
+func (c *copies) wentBack(id copyID, stored migrate.Checkpoint) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	run := c.runs[id]
+	if run == nil || run.stored.Created.IsZero() {
+		return false
+	}
+	known := &run.stored
+	return stored.LastSequence < known.LastSequence || known.Complete() && !stored.Complete() || !stored.Created.Equal(known.Created)
+}
+
+// drop has what the last run has reached count no longer, and ends it where it is under way.
+func (c *copies) drop(id copyID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	run := c.runs[id]
+	switch {
+	case run == nil:
+	case run.running:
+		run.dropped = true
+		run.cancel(errStopped)
+	default:
+		delete(c.runs, id)
+	}
 }
 
 // otherwise is how far a copy is while a run with other parameters is being ended. What that has reached counts only where it
@@ -234,6 +275,17 @@ func (c *copies) start(id copyID, job copyJob, params copyParams, resume migrate
 		run.reached, run.pace, run.doubt = reached, paceOf(&reached, run.done, run.began, c.now()), nil
 		c.mu.Unlock()
 		c.wake(id.resource)
+	}
+	if save := job.Save; save != nil {
+		job.Save = func(ctx context.Context, reached migrate.Checkpoint) error {
+			if err := save(ctx, reached); err != nil {
+				return err
+			}
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			run.stored = reached
+			return nil
+		}
 	}
 	job.Invalid = func(key string, sequence uint64, reason error) {
 		if !c.firstSeen(id, resume.Created, sequence) {

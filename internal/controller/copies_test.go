@@ -129,6 +129,51 @@ func TestWhatCountsWhileARunIsBeingEnded(t *testing.T) {
 	}
 }
 
+// A stream that was restored from a backup has an older checkpoint, and one whose checkpoint was removed has none: what this process
+// knows is of another stream then.
+func TestACheckpointThatWentBackCounts(t *testing.T) {
+	created := startTime.Add(-time.Hour)
+	bucket := &jetstream.StreamInfo{Created: created, State: jetstream.StreamState{LastSeq: 25}}
+	through := func(last uint64) migrate.Checkpoint {
+		return migrate.Checkpoint{Created: created, LastSequence: last, CompletionTime: startTime}
+	}
+	begun := migrate.Checkpoint{Created: created, LastSequence: 10}
+	for name, test := range map[string]struct {
+		known, stored migrate.Checkpoint
+		want          bool
+	}{
+		"as it was stored":              {through(20), through(20), false},
+		"further":                       {through(20), through(25), false},
+		"restored":                      {through(20), through(10), true},
+		"removed":                       {through(20), migrate.Checkpoint{}, true},
+		"restored from before its end":  {through(10), begun, true},
+		"never stored":                  {migrate.Checkpoint{}, migrate.Checkpoint{}, false},
+		"of another bucket of the name": {through(20), migrate.Checkpoint{Created: startTime}, true},
+	} {
+		for _, running := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, running %t", name, running), func(t *testing.T) {
+				g := gomega.NewWithT(t)
+				ended := false
+				c := newCopies(nil, time.Now)
+				run := &copyRun{running: running, reached: through(25), cancel: func(error) { ended = true }}
+				run.stored = test.known
+				c.runs[copyID{}] = run
+				g.Expect(c.wentBack(copyID{}, test.stored)).To(gomega.Equal(test.want))
+				if !test.want {
+					return
+				}
+				c.drop(copyID{})
+				g.Expect(ended).To(gomega.Equal(running))
+				got, err := c.ensure(copyID{}, copyJob{}, test.stored, bucket)
+				g.Expect(got.LastSequence).To(gomega.Equal(test.stored.LastSequence), "what the run has reached does not count")
+				if !running {
+					g.Expect(err).To(gomega.MatchError(errStopped), "another one would begin")
+				}
+			})
+		}
+	}
+}
+
 func TestClockSkew(t *testing.T) {
 	for name, test := range map[string]struct {
 		now    time.Duration

@@ -69,14 +69,10 @@ func (r *Reconciler) moveBucket(ctx context.Context, s *scope, source v1alpha1.M
 	if fact.err = r.ensureSoleMover(ctx, s, source); fact.err != nil {
 		return fact, false
 	}
-	stored, err := migrate.DecodeCheckpoint(s.live.Config.Metadata[jsbuilder.MetadataMigrationPrefix+source.Bucket])
+	stored, err := r.checkpoint(ctx, s, source)
 	if err != nil {
-		fact.err = &failure.Terminal{Reason: v1alpha1.ReasonInvalidConfiguration, Err: fmt.Errorf(
-			"the metadata key %s%s of stream %s was changed by somebody: %w", jsbuilder.MetadataMigrationPrefix, source.Bucket, s.live.Config.Name, err)}
+		fact.err = err
 		return fact, false
-	}
-	if !stored.Under(s.obj.Spec.Subject) {
-		stored = migrate.Checkpoint{} // of an AuditStream that the stream was adopted from
 	}
 	if !source.DryRun {
 		fact.checkpoint = stored // should NATS fail now, what is known stays on show
@@ -102,6 +98,37 @@ func (r *Reconciler) moveBucket(ctx context.Context, s *scope, source v1alpha1.M
 		fact.err = pending
 	}
 	return fact, underWay
+}
+
+// checkpoint is the one that lives with the data. It outranks what this process remembers.
+func (r *Reconciler) checkpoint(ctx context.Context, s *scope, source v1alpha1.MigrationSource) (migrate.Checkpoint, error) {
+	id := copyID{resource: client.ObjectKeyFromObject(s.obj), bucket: source.Bucket}
+	stored, err := s.checkpoint(source.Bucket)
+	if err != nil || source.DryRun || !r.copies.wentBack(id, stored) {
+		return stored, err
+	}
+	// Once more: the copy may have stored one since the stream was looked at.
+	live, err := s.nats.Stream(ctx, s.want.Name)
+	if err != nil {
+		return stored, err
+	}
+	s.live = live
+	if stored, err = s.checkpoint(source.Bucket); err == nil && r.copies.wentBack(id, stored) {
+		r.copies.drop(id)
+	}
+	return stored, err
+}
+
+func (s *scope) checkpoint(bucket string) (migrate.Checkpoint, error) {
+	stored, err := migrate.DecodeCheckpoint(s.live.Config.Metadata[jsbuilder.MetadataMigrationPrefix+bucket])
+	if err != nil {
+		return stored, &failure.Terminal{Reason: v1alpha1.ReasonInvalidConfiguration, Err: fmt.Errorf(
+			"the metadata key %s%s of stream %s was changed by somebody: %w", jsbuilder.MetadataMigrationPrefix, bucket, s.live.Config.Name, err)}
+	}
+	if !stored.Under(s.obj.Spec.Subject) {
+		return migrate.Checkpoint{}, nil // of an AuditStream that the stream was adopted from
+	}
+	return stored, nil
 }
 
 // maxSkew is how far the clocks of the operator and of the NATS server may differ. It includes the time of a request.

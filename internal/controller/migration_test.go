@@ -177,6 +177,42 @@ var _ = Describe("The migration of a legacy bucket", func() {
 		Expect(entries()).To(BeEquivalentTo(4))
 	})
 
+	It("copies everything again once its checkpoint is removed, however far the operator knows it to be", func() {
+		put(createBucket(), 0, 5)
+		obj := f.auditStream("a", f.migrating, func(o *v1alpha1.AuditStream) { o.Spec.Protection = v1alpha1.ProtectionNone })
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		stream, err := js.Stream(ctx, f.stream)
+		Expect(err).NotTo(HaveOccurred())
+		Expect(stream.DeleteMsg(ctx, 2)).To(Succeed())
+		tamper(f.stream, func(cfg *jetstream.StreamConfig) { delete(cfg.Metadata, jsbuilder.MetadataMigrationPrefix+f.bucket) })
+		Eventually(entries).Should(BeEquivalentTo(5))
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		counts(obj, 5, 5, 0, 0, 0, 0)
+	})
+
+	It("copies again what a stream lacks that was restored from a backup", func() {
+		kv := createBucket()
+		put(kv, 0, 5)
+		obj := f.auditStream("a", f.migrating, func(o *v1alpha1.AuditStream) { o.Spec.Protection = v1alpha1.ProtectionNone })
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		checkpoint := jsbuilder.MetadataMigrationPrefix + f.bucket
+		backup := liveStream(f.stream).Config.Metadata[checkpoint]
+		put(kv, 5, 10)
+		Eventually(entries).Should(BeEquivalentTo(10))
+		Eventually(func() string { return liveStream(f.stream).Config.Metadata[checkpoint] }).ShouldNot(Equal(backup))
+
+		suspend(obj)
+		stream, err := js.Stream(ctx, f.stream)
+		Expect(err).NotTo(HaveOccurred())
+		for sequence := range uint64(5) {
+			Expect(stream.DeleteMsg(ctx, 6+sequence)).To(Succeed())
+		}
+		tamper(f.stream, func(cfg *jetstream.StreamConfig) { cfg.Metadata[checkpoint] = backup })
+		update(obj, func(obj *v1alpha1.AuditStream) { obj.Spec.Suspend = false })
+		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		Eventually(entries).Should(BeEquivalentTo(10))
+	})
+
 	It("copies everything again into a stream that was deleted out of band", func() {
 		put(createBucket(), 0, 20)
 		obj := f.auditStream("a", f.migrating)
