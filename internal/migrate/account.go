@@ -39,10 +39,13 @@ func isConflict(err error) bool {
 
 // compare turns fateCompare into what the stream says. It may run beside others of its kind, each for another item.
 func (c *copier) compare(ctx context.Context, it *item) error {
-	first, err := firstUnder(ctx, c.JetStream, c.Stream, c.subject(it.key))
-	switch {
+	first, marker, err := firstUnder(ctx, c.JetStream, c.Stream, c.subject(it.key))
+	switch it.after = marker; {
 	case err != nil:
 		return err
+	case first == nil && marker > 0 && c.writeOnce:
+		it.fate = fateMismatched // the marker has the place of the entry
+		return nil
 	case first == nil:
 		it.fate = fateMissing
 		return nil
@@ -126,7 +129,7 @@ func (c *copier) countNew(it *item) {
 	case fateCopied, fateMissing: // missing is what a dry run would copy
 		c.at.addMigrated(it.key, it.value)
 		if it.fate == fateMissing && c.limit > 0 {
-			c.lacking += c.storedSize(it.revision)
+			c.lacking += c.storedSize(it)
 		}
 	case fatePresent:
 		c.at.AlreadyPresent++

@@ -32,13 +32,13 @@ func (c *copier) publishBatch(ctx context.Context, items []*item) error {
 	id := rand.Text()
 	last := len(items) - 1
 	for i, it := range items[:last] {
-		if err := nc.PublishMsg(c.batched(it.revision, id, i+1)); err != nil {
+		if err := nc.PublishMsg(c.batched(it, id, i+1)); err != nil {
 			return fmt.Errorf("publishing entry %s: %w", it.key, err)
 		}
 	}
-	msg := c.message(items[last].revision)
+	msg := c.message(items[last])
 	if last > 0 {
-		msg = c.batched(items[last].revision, id, last+1)
+		msg = c.batched(items[last], id, last+1)
 		msg.Header.Set(headerBatchCommit, "1")
 	}
 	ctx, cancel := context.WithTimeout(ctx, ackTimeout)
@@ -78,8 +78,8 @@ func (c *copier) acknowledged(reply *nats.Msg, n int) error {
 	return nil
 }
 
-func (c *copier) batched(r *revision, id string, sequence int) *nats.Msg {
-	msg := c.message(r)
+func (c *copier) batched(it *item, id string, sequence int) *nats.Msg {
+	msg := c.message(it)
 	msg.Header.Set(headerBatchID, id)
 	msg.Header.Set(headerBatchSequence, strconv.Itoa(sequence))
 	return msg

@@ -54,6 +54,8 @@ type item struct {
 	fate fate
 	// wanted is whether the entry is to be published if the stream does not hold it.
 	wanted bool
+	// after is the sequence of the last marker under the id, where the stream holds nothing else.
+	after uint64
 	// before is the entry of the stream that an earlier revision of the key has become, when it has been counted.
 	before *stored
 }
@@ -71,6 +73,8 @@ type copier struct {
 	// replicated is whether the stream has more than one replica; batchSize how many entries go into one batch then.
 	replicated bool
 	batchSize  int
+	// writeOnce is whether the stream refuses a second message under an id.
+	writeOnce bool
 	// meeting is whether the stream has been found to hold some of the entries already.
 	meeting bool
 	// envelope is the message that every entry is published in.
@@ -205,10 +209,10 @@ func (c *copier) remaining(r *revision) time.Duration {
 
 // message is the entry as it is published. It is the same message each time, which may be changed once a publish returns:
 // nats.go has copied it by then.
-func (c *copier) message(r *revision) *nats.Msg {
+func (c *copier) message(it *item) *nats.Msg {
+	r := it.revision
 	if c.envelope == nil {
 		c.envelope = nats.NewMsg("")
-		c.envelope.Header.Set(jetstream.ExpectedLastSubjSeqHeader, "0")
 		// Should the stream be gone, its subject may be another's.
 		c.envelope.Header.Set(jetstream.ExpectedStreamHeader, c.Stream)
 		c.envelope.Header.Set(HeaderSourceBucket, c.Bucket)
@@ -217,6 +221,9 @@ func (c *copier) message(r *revision) *nats.Msg {
 	msg.Header.Del(headerBatchID)
 	msg.Header.Del(headerBatchSequence)
 	msg.Header.Del(headerBatchCommit)
+	if last := strconv.FormatUint(it.after, 10); msg.Header.Get(jetstream.ExpectedLastSubjSeqHeader) != last {
+		msg.Header.Set(jetstream.ExpectedLastSubjSeqHeader, last)
+	}
 	msg.Subject, msg.Reply, msg.Data = c.subject(r.key), "", r.value
 	msg.Header.Set(HeaderSourceSequence, strconv.FormatUint(r.sequence, 10))
 	msg.Header.Set(HeaderSourceTime, r.stored.UTC().Format(time.RFC3339Nano))

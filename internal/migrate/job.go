@@ -172,6 +172,7 @@ func (c *copier) observeTarget(ctx context.Context) error {
 	}
 	info := stream.CachedInfo()
 	c.targetLast, c.replicated = info.State.LastSeq, info.Config.Replicas > 1
+	c.writeOnce = info.Config.DiscardNewPerSubject && info.Config.MaxMsgsPerSubject == 1
 	if c.held = int64(info.State.Bytes); info.Config.Discard == jetstream.DiscardOld {
 		c.limit = max(0, info.Config.MaxBytes)
 	}

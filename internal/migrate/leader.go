@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -53,9 +54,16 @@ func leaderGet(ctx context.Context, js jetstream.JetStream, stream string, query
 	return response.Message, nil
 }
 
-// firstUnder returns the first message on a subject: the one that is the entry.
-func firstUnder(ctx context.Context, js jetstream.JetStream, stream, subject string) (*stored, error) {
-	return leaderGet(ctx, js, stream, map[string]any{"seq": 1, "next_by_subj": subject})
+// firstUnder returns the first message on a subject that is no marker: the one that is the entry. Where there are markers only,
+// last is the sequence of the last one.
+func firstUnder(ctx context.Context, js jetstream.JetStream, stream, subject string) (first *stored, last uint64, err error) {
+	for {
+		m, err := leaderGet(ctx, js, stream, map[string]any{"seq": last + 1, "next_by_subj": subject})
+		if err != nil || m == nil || !m.isMarker() {
+			return m, last, err
+		}
+		last = m.Sequence
+	}
 }
 
 // FirstAfter returns the sequence of the first message of a stream that comes after a sequence and whose subject matches the
@@ -71,6 +79,15 @@ func FirstAfter(ctx context.Context, js jetstream.JetStream, stream string, sequ
 // lastUnder returns the last message on a subject.
 func lastUnder(ctx context.Context, js jetstream.JetStream, stream, subject string) (*stored, error) {
 	return leaderGet(ctx, js, stream, map[string]any{"last_by_subj": subject})
+}
+
+// isMarker says whether a legacy kv.Delete or kv.Purge has left the message, by way of a redirected bucket.
+func (s *stored) isMarker() bool {
+	if !bytes.Contains(s.Header, []byte(operationHeader)) && !bytes.Contains(s.Header, []byte(jetstream.MarkerReasonHeader)) {
+		return false
+	}
+	header, err := nats.DecodeHeadersMsg(s.Header)
+	return err == nil && isMarker(header)
 }
 
 func (s *stored) header(name string) string {

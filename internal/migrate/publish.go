@@ -59,7 +59,7 @@ func (c *copier) publishEach(ctx context.Context, items []*item) error {
 		if err := c.sameConnection(); err != nil {
 			return err
 		}
-		msg := c.message(it.revision)
+		msg := c.message(it)
 		msg.Reply = c.acks.inbox
 		if err := c.JetStream.Conn().PublishMsg(msg); err != nil {
 			return fmt.Errorf("publishing entry %s: %w", it.key, err)

@@ -32,8 +32,8 @@ func TestAFullStreamRefusesTheEntries(t *testing.T) {
 func TestASingleEntryAfterABatchIsNoPartOfIt(t *testing.T) {
 	c := &copier{Job: &Job{Subject: "audit", MaxAge: time.Hour, Now: time.Now}}
 	r := &revision{key: key(1), value: entry(key(1)), sequence: 1, stored: time.Now()}
-	c.batched(r, "batch", 2).Header.Set(headerBatchCommit, "1")
-	for name := range c.message(r).Header {
+	c.batched(&item{revision: r}, "batch", 2).Header.Set(headerBatchCommit, "1")
+	for name := range c.message(&item{revision: r}).Header {
 		if strings.HasPrefix(name, "Nats-Batch") {
 			t.Errorf("the message has the header %s", name)
 		}

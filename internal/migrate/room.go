@@ -51,7 +51,7 @@ func (c *copier) ensureRoom(ctx context.Context) error {
 	err := c.eachLive(ctx, c.at.LastSequence, c.src.info.State.LastSeq, func(batch []*item) error {
 		for _, it := range batch {
 			if it.fate == fateMissing {
-				missing += c.storedSize(it.revision)
+				missing += c.storedSize(it)
 			}
 		}
 		return nil
@@ -74,8 +74,8 @@ func (c *copier) needed(more int64) int64 {
 }
 
 // storedSize is how many bytes a server counts for the entry once it is in the stream.
-func (c *copier) storedSize(r *revision) int64 {
-	size := int64(c.message(r).Size()) + storedOverhead
+func (c *copier) storedSize(it *item) int64 {
+	size := int64(c.message(it).Size()) + storedOverhead
 	if c.replicated {
 		size += batchedOverhead
 	}

@@ -88,9 +88,12 @@ func (s *source) superseded(ctx context.Context, r *revision) (bool, error) {
 	return last == nil || last.Sequence != r.sequence, nil
 }
 
+// operationHeader is set by a key-value client on what is no value.
+const operationHeader = "KV-Operation"
+
 // isMarker recognises what a key-value client (ADR-8) or the server (ADR-43) leaves where a key was.
 func isMarker(header nats.Header) bool {
-	switch header.Get("KV-Operation") {
+	switch header.Get(operationHeader) {
 	case "DEL", "PURGE":
 		return true
 	}
