@@ -290,7 +290,7 @@ func recoverInto(result chan<- error) {
 func (c *copier) compareAll(ctx context.Context, items []*item) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	slots := make(chan struct{}, comparisons)
+	slots := make(chan struct{}, atOnce(items))
 	var group sync.WaitGroup
 	for _, it := range items {
 		if it.fate != fateCompare {
@@ -309,4 +309,13 @@ func (c *copier) compareAll(ctx context.Context, items []*item) error {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// atOnce is how many messages to fetch at once in place of the items, which are about as large.
+func atOnce(items []*item) int {
+	largest := windowBytes / comparisons
+	for _, it := range items {
+		largest = max(largest, len(it.value))
+	}
+	return max(1, windowBytes/largest)
 }

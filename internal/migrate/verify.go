@@ -89,8 +89,12 @@ func (c *copier) eachLive(ctx context.Context, after, goal uint64, visit func([]
 	}
 	defer src.close(ctx)
 	var batch []*item
+	size := 0
 	flush := func() error {
-		defer func() { batch = batch[:0] }()
+		defer func() {
+			clear(batch)
+			batch, size = batch[:0], 0
+		}()
 		if err := c.compareAll(ctx, batch); err != nil {
 			return err
 		}
@@ -104,8 +108,9 @@ func (c *copier) eachLive(ctx context.Context, after, goal uint64, visit func([]
 		}
 		if !r.marker && !superseded && checkEntry(r, c.maxPayload) == nil && c.remaining(r) > 0 {
 			batch = append(batch, &item{revision: r, fate: fateCompare})
+			size += len(r.value)
 		}
-		if len(batch) < window {
+		if len(batch) < window && size < windowBytes {
 			return nil
 		}
 		return flush()
