@@ -109,6 +109,15 @@ func (c *Checkpoint) Supersedes(stored *Checkpoint) bool {
 	return c.LastSequence >= stored.LastSequence && (c.Complete() || !stored.Complete())
 }
 
+// After is now, or right after the copy began that the checkpoint is of, should that have been later by the clock of another
+// operator.
+func (c *Checkpoint) After(now time.Time) time.Time {
+	if now.After(c.StartTime) {
+		return now
+	}
+	return c.StartTime.Add(1)
+}
+
 // Encode renders the checkpoint for stream metadata.
 func (c *Checkpoint) Encode() (string, error) {
 	text, err := json.Marshal(c)

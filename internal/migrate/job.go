@@ -185,7 +185,7 @@ func (c *copier) begin(info *jetstream.StreamInfo) uint64 {
 	c.savedAt, c.reportedAt = now, now
 	c.at = c.Resume
 	if c.DryRun || !c.at.Matches(info.Created, info.State.LastSeq) || !c.at.Under(c.Subject) {
-		c.at = Checkpoint{Created: info.Created, StartTime: now}
+		c.at = Checkpoint{Created: info.Created, StartTime: c.Resume.After(now)}
 		c.Resume = c.at
 	}
 	c.saved = c.at.LastSequence

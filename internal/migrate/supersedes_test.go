@@ -33,3 +33,13 @@ func TestSupersedes(t *testing.T) {
 		}
 	}
 }
+
+// An operator whose clock is behind that of the one before it begins to copy a bucket that was made again.
+func TestACopyThatBeginsAnewSupersedesWhateverTheClock(t *testing.T) {
+	f := newFixture(t)
+	f.fill(0, 3)
+	stored := Checkpoint{Created: time.Unix(1000, 0), StartTime: time.Now().Add(time.Hour), LastSequence: 9, CompletionTime: time.Now()}
+	if reached := f.mustRun(stored); !reached.Supersedes(&stored) {
+		t.Errorf("the checkpoint %+v does not supersede the one before it", reached)
+	}
+}
