@@ -155,7 +155,7 @@ func (c *copies) ensure(id copyID, job copyJob, stored migrate.Checkpoint, bucke
 	if c.ctx == nil || c.ctx.Err() != nil {
 		return stored, errStopped
 	}
-	stored = c.beginning(stored, bucket)
+	stored = beginning(stored, bucket, job.Now())
 	began := c.start(id, job, params, stored)
 	if began.doubt = doubt; !params.dryRun {
 		began.stored = inStream
@@ -207,13 +207,14 @@ func otherwise(stored migrate.Checkpoint, run *copyRun, params copyParams, bucke
 }
 
 // beginning is what a run goes on from: a checkpoint of the bucket as it is now, if only to say when the run began. One
-// that speaks of another bucket of the name would claim that this one has been copied.
-func (c *copies) beginning(stored migrate.Checkpoint, bucket *jetstream.StreamInfo) migrate.Checkpoint {
+// that speaks of another bucket of the name would claim that this one has been copied. Of two copies the one that began later
+// counts, so that this one has begun after the stored one whatever the clock says.
+func beginning(stored migrate.Checkpoint, bucket *jetstream.StreamInfo, now time.Time) migrate.Checkpoint {
 	if stored.Created.Equal(bucket.Created) {
 		return stored
 	}
 	return migrate.Checkpoint{
-		Created: bucket.Created, StartTime: c.now(),
+		Created: bucket.Created, StartTime: stored.After(now),
 		Counts: migrate.Counts{Total: int64(bucket.State.Msgs)}, // the copy finds out which of them are live
 	}
 }

@@ -85,7 +85,7 @@ func (r *Reconciler) moveBucket(ctx context.Context, s *scope, source v1alpha1.M
 		fact.err = err
 		return fact, false
 	}
-	if fact.err = clockSkew(r.Now(), bucket.TimeStamp, s.want.MaxAge); fact.err != nil {
+	if fact.err = clockSkew(time.Duration(r.skew.Load()), s.want.MaxAge); fact.err != nil {
 		return fact, false
 	}
 	job := r.job(s, source)
@@ -131,30 +131,11 @@ func (s *scope) checkpoint(bucket string) (migrate.Checkpoint, error) {
 	return stored, nil
 }
 
-// maxSkew is how far the clocks of the operator and of the NATS server may differ. It includes the time of a request.
-const maxSkew = time.Minute
-
-// clockSkew refuses to judge by the operator's clock what the server's clock has recorded: entries that are wrongly taken for
-// expired are not copied. Without a maxAge nothing depends on it.
-func clockSkew(now, server time.Time, maxAge time.Duration) error {
-	skew := now.Sub(server)
-	if maxAge == 0 || server.IsZero() || skew.Abs() <= maxSkew {
-		return nil
-	}
-	way := "ahead of"
-	if skew < 0 {
-		way = "behind"
-	}
-	return &failure.Waiting{Reason: v1alpha1.ReasonClockSkew, After: slowRetry, Err: fmt.Errorf(
-		"the operator's clock is %s %s that of the NATS server, by which maxAge would be misjudged: correct it",
-		skew.Abs().Round(time.Second), way)}
-}
-
 // ensureFollowed looks at the bucket and has writes to it wake the resource. One that takes none is not followed: what is
 // put into a redirected bucket goes into the stream, and the writers to one that was left fenced have to be told that nobody
 // takes what they put (see handover.HandOver.Unfollow).
 func (r *Reconciler) ensureFollowed(ctx context.Context, s *scope, id copyID) (*jetstream.StreamInfo, error) {
-	bucket, err := s.nats.Stream(ctx, migrate.StreamName(id.bucket))
+	bucket, err := r.timed(func() (*jetstream.StreamInfo, error) { return s.nats.Stream(ctx, migrate.StreamName(id.bucket)) })
 	switch {
 	case err != nil && !errors.Is(err, jetstream.ErrStreamNotFound):
 		return nil, err
@@ -210,7 +191,7 @@ func (r *Reconciler) job(s *scope, source v1alpha1.MigrationSource) copyJob {
 		Subject:   s.obj.Spec.Subject,
 		MaxAge:    s.want.MaxAge,
 		DryRun:    source.DryRun,
-		Now:       r.Now,
+		Now:       r.serverNow,
 		Save: func(ctx context.Context, c migrate.Checkpoint) error {
 			_, err := r.amend(ctx, target, func(cfg *jetstream.StreamConfig) error { return setCheckpoint(cfg, source.Bucket, &c) })
 			return err
@@ -245,8 +226,8 @@ var errOvertaken = errors.New("another operator has come further with the copy")
 // setCheckpoint puts a checkpoint into the metadata of the stream, where it shares the fate of the data.
 func setCheckpoint(cfg *jetstream.StreamConfig, bucket string, c *migrate.Checkpoint) error {
 	key := jsbuilder.MetadataMigrationPrefix + bucket
-	// What cannot be read is somebody's mistake, and says nothing.
-	if stored, err := migrate.DecodeCheckpoint(cfg.Metadata[key]); err == nil && !c.Supersedes(&stored) {
+	// What cannot be read is somebody's mistake, and says nothing, as does one of entries under another base subject.
+	if stored, err := migrate.DecodeCheckpoint(cfg.Metadata[key]); err == nil && stored.Under(c.Subject) && !c.Supersedes(&stored) {
 		return errOvertaken
 	}
 	text, err := c.Encode()

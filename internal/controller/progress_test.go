@@ -299,17 +299,19 @@ func TestAValueIsLoggedOnce(t *testing.T) {
 
 func TestARunBeginsWithTheBucketAsItIs(t *testing.T) {
 	g := gomega.NewWithT(t)
-	c := newCopies(nil, func() time.Time { return startTime })
 	bucket := &jetstream.StreamInfo{Created: startTime.Add(-time.Hour), State: jetstream.StreamState{Msgs: 7, LastSeq: 9}}
 	stored := complete
 	stored.Created = bucket.Created
-	g.Expect(c.beginning(stored, bucket)).To(gomega.Equal(stored))
+	g.Expect(beginning(stored, bucket, startTime)).To(gomega.Equal(stored))
 	stored.Created = startTime.Add(-2 * time.Hour)
-	begun := c.beginning(stored, bucket)
+	begun := beginning(stored, bucket, startTime)
 	g.Expect(begun.Complete()).To(gomega.BeFalse(), "a bucket that was made again has not been copied")
 	g.Expect(begun.StartTime).To(gomega.Equal(startTime))
 	g.Expect(begun.Total).To(gomega.BeEquivalentTo(7))
 	g.Expect(begun.Matches(bucket.Created, bucket.State.LastSeq)).To(gomega.BeTrue())
+	stored.StartTime = startTime.Add(time.Hour)
+	begun = beginning(stored, bucket, startTime)
+	g.Expect(begun.Supersedes(&stored)).To(gomega.BeTrue(), "also where the clock was put back")
 }
 
 func TestVerificationIsShown(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -65,6 +66,8 @@ type Reconciler struct {
 	futile    futile
 	// changes and overwrites bound how often changes of a stream, and of the status by somebody else, wake a resource.
 	changes, overwrites *wakeups
+	// skew is how far the operator's clock is ahead of the NATS server's, in nanoseconds.
+	skew atomic.Int64
 
 	clusterUIDMu sync.Mutex
 	clusterUID   types.UID
