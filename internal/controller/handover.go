@@ -262,7 +262,7 @@ func (r *Reconciler) handOver(ctx context.Context, s *scope, source v1alpha1.Mig
 			return reached, context.Cause(ctx)
 		}
 		r.handOvers.note(id, r.Now(), err)
-		if err != nil {
+		if err != nil || text == "" {
 			return reached, err
 		}
 		logger.Info("Handed over the bucket", "result", text)
@@ -282,7 +282,7 @@ func (r *Reconciler) paced(id copyID, handOver func(context.Context, migrate.Che
 	}
 }
 
-// redirect hands the bucket's subjects to the stream.
+// redirect hands the bucket's subjects to the stream. It returns no text where it found that done.
 func (r *Reconciler) redirect(ctx context.Context, target target, job migrate.Job, reached *migrate.Checkpoint) (string, error) {
 	// The writers went on while the copy was verified: what they wrote is copied before they are stopped.
 	job.Verify, job.Resume = false, *reached
@@ -308,9 +308,10 @@ func (r *Reconciler) redirect(ctx context.Context, target target, job migrate.Jo
 	if err != nil {
 		return "", err
 	}
-	if result.Opened {
-		*reached = result.Checkpoint
+	if !result.Opened {
+		return "", nil
 	}
+	*reached = result.Checkpoint
 	return fmt.Sprintf("what is put into bucket %s lands in stream %s now; nobody took it for %s, and %d puts of that time were passed on",
 		job.Bucket, target.stream, result.Gap.Round(time.Microsecond), result.Relayed), nil
 }

@@ -7,7 +7,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
 	"github.com/osapi-io/auditstream-operator/internal/jsbuilder"
@@ -187,6 +189,35 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
 		Expect(reconciler.resync(ctx)).To(Succeed())
 		Consistently(bucketSubjects, 500*time.Millisecond).ShouldNot(Equal(own()))
+	})
+
+	It("tells nobody of a redirect that found everything done", func() {
+		put(0, 5)
+		obj := f.auditStream("a", after(v1alpha1.AfterMigrationRedirect))
+		phase(obj, v1alpha1.MigrationRedirected)
+		redirects := func(g Gomega) (times int32) {
+			list := &eventsv1.EventList{}
+			g.Expect(k8s.List(ctx, list, client.InNamespace(obj.Namespace))).To(Succeed())
+			for _, e := range list.Items {
+				if e.Reason == v1alpha1.ReasonBucketRedirected {
+					if times++; e.Series != nil {
+						times += e.Series.Count
+					}
+				}
+			}
+			return times
+		}
+		Eventually(redirects).Should(BeEquivalentTo(1))
+		nats, err := reconciler.Pool.Get(reconciler.Connection)
+		Expect(err).NotTo(HaveOccurred())
+		s := &scope{obj: obj, nats: nats, live: liveStream(f.stream)}
+		s.want = s.live.Config
+		stored, err := s.checkpoint(f.bucket)
+		Expect(err).NotTo(HaveOccurred())
+		source := obj.Spec.MigrateFrom[0]
+		_, err = reconciler.handOver(ctx, s, source, reconciler.job(s, source).Job, v1alpha1.AfterMigrationRedirect)(ctx, stored)
+		Expect(err).NotTo(HaveOccurred())
+		Consistently(redirects, time.Second).Should(BeEquivalentTo(1))
 	})
 
 	It("goes along with somebody who has given the bucket back by hand", func() {
