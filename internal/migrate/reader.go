@@ -71,13 +71,33 @@ func (r *reader) close(ctx context.Context) {
 }
 
 // exhausted says whether the stream holds no message after the sequence last, up to goal. It is the leader's word: a
-// consumer may sit on a replica that lags behind, and then knows of nothing more to deliver.
+// consumer may sit on a replica that lags behind, and then knows of nothing more to deliver. So may a leader that was elected
+// a moment ago, and it is believed only once it has reached the goal.
 func (r *reader) exhausted(ctx context.Context, last, goal uint64) (bool, error) {
 	if last >= goal {
 		return true, nil
 	}
 	following, err := FirstAfter(ctx, r.js, r.stream, last, ">")
+	if err != nil || following != 0 {
+		return err == nil && following > goal, err
+	}
+	if at, err := r.lastSequence(ctx); err != nil || at < goal {
+		return false, err
+	}
+	// Once more: it may have got there in between.
+	following, err = FirstAfter(ctx, r.js, r.stream, last, ">")
 	return err == nil && (following == 0 || following > goal), err
+}
+
+// lastSequence is the last sequence that the stream's leader knows of.
+func (r *reader) lastSequence(ctx context.Context) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	stream, err := r.js.Stream(ctx, r.stream)
+	if err != nil {
+		return 0, fmt.Errorf("looking at stream %s: %w", r.stream, err)
+	}
+	return stream.CachedInfo().State.LastSeq, nil
 }
 
 // each calls visit for every message up to the sequence goal, which the stream must have reached.
