@@ -75,6 +75,8 @@ type copies struct {
 	wake  func(types.NamespacedName)
 	now   func() time.Time
 	slots chan struct{}
+	// turns are those of the first copies into a stream.
+	turns map[string]chan struct{}
 
 	group   sync.WaitGroup
 	mu      sync.Mutex
@@ -90,6 +92,7 @@ func newCopies(wake func(types.NamespacedName), now func() time.Time) *copies {
 		wake:    wake,
 		now:     now,
 		slots:   make(chan struct{}, maxCopies),
+		turns:   map[string]chan struct{}{},
 		runs:    map[copyID]*copyRun{},
 		follows: map[copyID]func(){},
 		logged:  map[copyID]loggedTo{},

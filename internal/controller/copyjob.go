@@ -38,13 +38,11 @@ func (c *copies) runJob(ctx context.Context, run *copyRun, job copyJob) (reached
 		}
 	}()
 	if !job.Resume.Complete() {
-		select {
-		case c.slots <- struct{}{}:
-		case <-ctx.Done():
-			return job.Resume, context.Cause(ctx)
+		release, err := c.takeTurn(ctx, &job)
+		if err != nil {
+			return job.Resume, err
 		}
 		c.gotTurn(run)
-		release := sync.OnceFunc(func() { <-c.slots })
 		defer release()
 		progress := job.Progress
 		job.Progress = func(reached migrate.Checkpoint) {
@@ -59,6 +57,41 @@ func (c *copies) runJob(ctx context.Context, run *copyRun, job copyJob) (reached
 		reached, err = job.tracedHandOver(ctx, reached)
 	}
 	return reached, job.classify(err)
+}
+
+// takeTurn waits for the turn of a first copy, and returns what ends it, which may be called more than once. A stream that drops its
+// oldest entries is filled from one bucket after the other: each counts what the stream holds before it begins.
+func (c *copies) takeTurn(ctx context.Context, job *copyJob) (release func(), err error) {
+	waitFor := []chan struct{}{c.slots}
+	if job.dropsAt > 0 {
+		waitFor = []chan struct{}{c.turnsOf(job.Stream), c.slots}
+	}
+	for i, turns := range waitFor {
+		select {
+		case turns <- struct{}{}:
+		case <-ctx.Done():
+			for _, taken := range waitFor[:i] {
+				<-taken
+			}
+			return nil, context.Cause(ctx)
+		}
+	}
+	return sync.OnceFunc(func() {
+		for _, taken := range waitFor {
+			<-taken
+		}
+	}), nil
+}
+
+func (c *copies) turnsOf(stream string) chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	turns := c.turns[stream]
+	if turns == nil {
+		turns = make(chan struct{}, 1)
+		c.turns[stream] = turns
+	}
+	return turns
 }
 
 // classify turns an error of the copy into what the reconcile reports.

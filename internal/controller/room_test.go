@@ -13,6 +13,33 @@ import (
 )
 
 var _ = Describe("A stream that drops its oldest entries at maxBytes", func() {
+	It("is filled from one bucket after the other, so that both count what the other needs", func() {
+		f := newFixture()
+		const n = 4000
+		buckets := []string{f.bucket, f.bucket + "-2"}
+		for _, bucket := range buckets {
+			_, err := js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: bucket})
+			Expect(err).NotTo(HaveOccurred())
+			for i := range n {
+				id := fmt.Sprintf("%s-%d", bucket, i)
+				_, err := js.PublishAsync("$KV."+bucket+"."+id, fmt.Appendf(nil, `{"id":%q}`, id), jetstream.WithStallWait(eventually))
+				Expect(err).NotTo(HaveOccurred())
+			}
+			Eventually(js.PublishAsyncComplete()).Should(BeClosed())
+		}
+		obj := f.auditStream("a", func(obj *v1alpha1.AuditStream) {
+			quantity := resource.MustParse("2500k") // one needs some 1.8 MB
+			obj.Spec.MaxBytes = &quantity
+			for _, bucket := range buckets {
+				obj.Spec.MigrateFrom = append(obj.Spec.MigrateFrom, v1alpha1.MigrationSource{Bucket: bucket})
+			}
+		})
+		awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonStreamFull)
+		state := liveStream(f.stream).State
+		Expect(state.FirstSeq).To(BeEquivalentTo(1), "nothing was dropped")
+		Expect(state.Msgs).To(BeEquivalentTo(n))
+	})
+
 	It("is not filled from a bucket that does not fit, and is once there is room", func() {
 		f := newFixture()
 		holding := func(bytes string) func(*v1alpha1.AuditStream) {
