@@ -8,7 +8,8 @@ import (
 )
 
 // Digest is an order-independent digest of a set of entries: the sum, modulo 2^256, of the SHA-256 of each entry's
-// length-prefixed key and its bytes. Two sets with the same digest hold the same entries, in whatever order.
+// length-prefixed key and its bytes. Two sets that differ by accident have different digests, in whatever order. It is no proof
+// against somebody who can choose many of the values and searches for sets with the same sum.
 type Digest [sha256.Size]byte
 
 // IsZero says whether no entry has been added.
