@@ -31,7 +31,7 @@ func newFixture(t *testing.T, change ...func(*jetstream.KeyValueConfig, *jetstre
 	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 	t.Cleanup(cancel)
 	server := natstest.Run(t)
-	f := &fixture{t: t, ctx: ctx, server: server, js: server.JetStream(), now: time.Now}
+	f := &fixture{t: t, ctx: ctx, server: server, js: server.JetStream(nats.ReconnectBufSize(-1)), now: time.Now}
 	bucket := jetstream.KeyValueConfig{Bucket: "audit-log", History: 1, TTL: 720 * time.Hour}
 	stream := jetstream.StreamConfig{Name: "AUDIT", Subjects: []string{"audit.>"}, AllowMsgTTL: true, AllowDirect: true, AllowAtomicPublish: true}
 	for _, c := range change {
