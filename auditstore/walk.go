@@ -241,17 +241,21 @@ func (w *walker) makeUp(ctx context.Context) error {
 	return w.store.visitEach(ctx, left, w.show)
 }
 
-// take visits the message and notes those that should have come before it.
+// take visits the message and notes those that should have come before it. What the snapshot does not have is passed over: it is
+// newer, or had been removed by then, which a consumer on a replica that lags may not know.
 func (w *walker) take(m *message) error {
-	for w.rank < w.snap.count() && w.snap.at(w.rank) < m.sequence {
-		w.missed = append(w.missed, w.snap.at(w.rank))
-		w.rank++
+	for ; w.rank < w.snap.count(); w.rank++ {
+		due := w.snap.at(w.rank)
+		if due == m.sequence {
+			w.rank++
+			return w.show(m)
+		}
+		if due > m.sequence {
+			return nil
+		}
+		w.missed = append(w.missed, due)
 	}
-	if w.rank == w.snap.count() {
-		return nil // newer than the snapshot
-	}
-	w.rank++
-	return w.show(m)
+	return nil
 }
 
 // nothingLeft asks whether the messages that are still due have been removed.
