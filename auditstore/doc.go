@@ -19,7 +19,8 @@
 // same time the one with the higher sequence is the newer one. A source time later than the time of storage counts as the
 // time of storage, and one that cannot be read is ignored.
 //
-// A message that is not an entry (not a JSON object, or without the id it is stored under) is reported as a [CorruptError].
+// A message that is not an entry (not a JSON object, without the id it is stored under, or with headers that cannot be read) is
+// reported as a [CorruptError].
 // It counts in the total and keeps its place, so that pages neither shift nor stop at it.
 //
 // # Writing

@@ -45,6 +45,7 @@ var (
 
 	errMarker     = errors.New("a key-value deletion marker, and not an entry")
 	errUnreadable = errors.New("the stream counts this message but cannot read it")
+	errHeaders    = errors.New("the headers of the message cannot be read")
 )
 
 // decode turns a message into the entry it holds. Its error is always a *CorruptError.
@@ -92,6 +93,9 @@ func (s *StreamStore) parse(m *message) (Entry, error) {
 func (s *StreamStore) idOf(m *message) (string, error) {
 	if m.unreadable {
 		return "", errUnreadable
+	}
+	if m.damage != nil {
+		return "", m.damage
 	}
 	if m.isMarker() {
 		return "", errMarker

@@ -23,6 +23,8 @@ type message struct {
 	data     []byte
 	// unreadable is a message that the stream counts and cannot deliver: only its sequence is known.
 	unreadable bool
+	// damage is what is wrong with the headers, where they cannot be read. There are none then.
+	damage error
 }
 
 // at is the time of the entry in nanoseconds, and whether the entry was moved here from somewhere else.
@@ -273,7 +275,8 @@ func leaderMessage(msg *nats.Msg) (*message, error) {
 	if msg.Header.Get("Status") == "503" {
 		return nil, nats.ErrNoResponders
 	}
-	if err := json.Unmarshal(msg.Data, &answer); err != nil {
+	err := json.Unmarshal(msg.Data, &answer)
+	if err != nil {
 		return nil, fmt.Errorf("reading the answer of the stream's leader: %w", err)
 	}
 	switch {
@@ -291,11 +294,10 @@ func leaderMessage(msg *nats.Msg) (*message, error) {
 		stored: answer.Message.Time, data: answer.Message.Data,
 	}
 	if len(answer.Message.Header) > 0 {
-		header, err := nats.DecodeHeadersMsg(answer.Message.Header)
-		if err != nil {
-			return nil, fmt.Errorf("reading the headers of sequence %d: %w", m.sequence, err)
+		// No client can read a direct get of a message whose headers are no headers. So it is here that this is found out.
+		if m.header, err = nats.DecodeHeadersMsg(answer.Message.Header); err != nil {
+			m.header, m.damage = nil, errHeaders
 		}
-		m.header = header
 	}
 	return m, nil
 }

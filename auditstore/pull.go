@@ -139,6 +139,9 @@ func (p *puller) message(m *message, msg *nats.Msg) error {
 		return fmt.Errorf("%w: message %d came in place of %d", errBroken, at.delivered, p.last)
 	}
 	*m = message{subject: msg.Subject, sequence: at.sequence, stored: at.stored, header: msg.Header, data: msg.Data}
+	if msg.Header == nil && msg.Size() > len(msg.Subject)+len(msg.Reply)+len(msg.Data) {
+		m.damage = errHeaders // nats.go leaves out those that it cannot read
+	}
 	return nil
 }
 

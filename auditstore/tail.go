@@ -179,7 +179,8 @@ func (t *tail) take(ctx context.Context, msg jetstream.Msg) error {
 }
 
 // isEntry says whether the message is what counts under its id. One that was stored on the condition that its subject holds
-// nothing is; others have to be asked about.
+// nothing is; others have to be asked about. The answer also knows of headers that could not be read, which the consumer brings
+// like none.
 func (t *tail) isEntry(ctx context.Context, m *message) (bool, error) {
 	if m.isFirst() && !m.isMarker() {
 		return true, nil
@@ -188,5 +189,11 @@ func (t *tail) isEntry(ctx context.Context, m *message) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", errInterrupted, err)
 	}
-	return first == nil || first.sequence == m.sequence, nil
+	if first == nil {
+		return true, nil
+	}
+	if first.sequence == m.sequence {
+		m.damage = first.damage
+	}
+	return first.sequence == m.sequence, nil
 }

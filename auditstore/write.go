@@ -178,6 +178,8 @@ func (s *StreamStore) compare(ctx context.Context, subject string, data []byte) 
 	case stored == nil:
 		// The message that was in the way is still in flight, or has just been removed by retention.
 		return errConflicting
+	case stored.damage != nil:
+		return fmt.Errorf("%w: sequence %d holds a corrupt message: %w", ErrConflict, stored.sequence, stored.damage)
 	case bytes.Equal(stored.data, data):
 		return nil
 	case stored.isMarker():
