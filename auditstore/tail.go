@@ -60,6 +60,7 @@ type tail struct {
 	store *StreamStore
 	yield func(Record, error) bool
 	at    position // of the last message that was read
+	holes holes    // of the stream when it was last asked
 }
 
 func (t *tail) begin(ctx context.Context, from Cursor) error {
@@ -88,6 +89,7 @@ func (t *tail) begin(ctx context.Context, from Cursor) error {
 
 // reachable fails where the stream no longer holds what follows the place.
 func (t *tail) reachable(snap snapshot) error {
+	t.holes = snap.holes
 	switch {
 	case !t.at.created.Equal(snap.created) || t.at.sequence > snap.last:
 		return fmt.Errorf("%w: stream %q was made again, or has lost its end: begin anew", ErrIncomplete, t.store.name)
@@ -161,6 +163,9 @@ func (t *tail) take(ctx context.Context, msg jetstream.Msg) error {
 		return fmt.Errorf("reading the place of a message: %w", err)
 	}
 	m := &message{subject: msg.Subject(), sequence: meta.Sequence.Stream, stored: meta.Timestamp, header: msg.Headers(), data: msg.Data()}
+	if err := t.passed(ctx, m.sequence); err != nil {
+		return err
+	}
 	first, err := t.isEntry(ctx, m)
 	if err != nil {
 		return err
@@ -176,6 +181,20 @@ func (t *tail) take(ctx context.Context, msg jetstream.Msg) error {
 		return errEnough
 	}
 	return nil
+}
+
+// passed fails where the stream has removed, ahead of a reader who was slow, what lies between the last message and this one. What
+// was deleted in the middle is no loss. The stream is only asked about a gap that was not known to be such.
+func (t *tail) passed(ctx context.Context, sequence uint64) error {
+	if sequence <= t.at.sequence+1 || t.at.sequence+1 >= t.holes.first && sequence-1 <= t.holes.last &&
+		t.holes.upTo(sequence-1) == t.holes.upTo(t.at.sequence) {
+		return nil
+	}
+	snap, err := t.store.observe(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errInterrupted, err)
+	}
+	return t.reachable(snap)
 }
 
 // isEntry says whether the message is what counts under its id. One that was stored on the condition that its subject holds

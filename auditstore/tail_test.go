@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -266,4 +267,47 @@ func TestTailBehindRetention(t *testing.T) {
 	}
 	publish(t, js, "e", body("e", "ada"))
 	tailFrom(t, s, page.Latest).want("e")
+}
+
+// TestTailIsOvertakenByRetention: what retention removes ahead of a reader who is slow is not passed over in silence. What was
+// deleted in the middle is no loss, and asking about it costs one look at the stream's state for all that is known by then.
+func TestTailIsOvertakenByRetention(t *testing.T) {
+	_, js, srv := open(t)
+	const total = 3 * walkMessages
+	fill(t, js, total)
+	g := newGateway(t, srv)
+	s := openOn(t, g.js)
+	remove(t, js, 3, 5, 6, 9)
+	cursor := position{kind: tailCursor, created: s.stream.CachedInfo().Created}.cursor()
+	var looks atomic.Int64
+	g.set(func(operation string, _ *nats.Msg) bool {
+		if strings.HasPrefix(operation, "STREAM.INFO.") {
+			looks.Add(1)
+		}
+		return false
+	})
+	var last uint64
+	var ended error
+	for record, err := range s.Tail(t.Context(), cursor) {
+		if err != nil {
+			ended = err
+			break
+		}
+		at, _ := record.Cursor.position(tailCursor)
+		if last = at.sequence; last == total {
+			break
+		}
+		if last == 20 {
+			if n := looks.Load(); n > 3 {
+				t.Errorf("the stream was asked %d times for its state", n)
+			}
+			if err := s.stream.Purge(t.Context(), jetstream.WithPurgeSequence(total-100)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	wantIs(t, ended, ErrIncomplete)
+	if missing := fmt.Sprintf("the sequences %d to %d", last+1, total-101); !strings.Contains(fmt.Sprint(ended), missing) {
+		t.Errorf("after %d, the error does not say that %s are missing: %v", last, missing, ended)
+	}
 }
