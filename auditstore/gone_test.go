@@ -3,7 +3,10 @@ package auditstore
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -57,4 +60,63 @@ func answerWithout(nc *nats.Conn, sequence uint64, operation string, msg *nats.M
 	answer, _ := json.Marshal(info)
 	_ = msg.Respond(answer)
 	return true
+}
+
+// TestStreamMadeAgainUnderARead: what is read is never that of another stream of the same name, nor nothing.
+func TestStreamMadeAgainUnderARead(t *testing.T) {
+	reads := map[string]func(*StreamStore) (int, error){
+		"ListAll": func(s *StreamStore) (int, error) {
+			all, err := s.ListAll(t.Context())
+			return len(all), err
+		},
+		"Export": func(s *StreamStore) (int, error) {
+			_, err := s.Export(t.Context(), io.Discard, ExportOptions{})
+			return 0, err // what was written before is there
+		},
+		"Query": func(s *StreamStore) (_ int, last error) {
+			for _, err := range s.Query(t.Context(), Query{}) {
+				last = err
+			}
+			return 0, last
+		},
+	}
+	for name, read := range reads {
+		for _, after := range []int{0, 10} { // how many there are of the ten sequences in the new stream
+			for _, probe := range []int{0, 4096} {
+				if name == "Query" && after == 0 {
+					continue // its first page finds out, and begins anew
+				}
+				t.Run(fmt.Sprintf("%s, %d again, probe %d", name, after, probe), func(t *testing.T) {
+					s, again := madeAgain(t, after)
+					s.limits.probe = probe
+					n, err := read(s)
+					wantIs(t, err, ErrIncomplete)
+					if n != 0 || !again.Load() {
+						t.Errorf("got %d entries; made again: %v", n, again.Load())
+					}
+				})
+			}
+		}
+	}
+}
+
+// madeAgain is a store on a stream of ten entries, which is deleted and made again with others once its messages are asked for.
+func madeAgain(t *testing.T, others int) (*StreamStore, *atomic.Bool) {
+	t.Helper()
+	_, js, srv := open(t)
+	fill(t, js, 10)
+	g := newGateway(t, srv)
+	s := openOn(t, g.js)
+	var once atomic.Bool
+	g.set(func(operation string, _ *nats.Msg) bool {
+		if (strings.HasPrefix(operation, "DIRECT.GET.") || strings.HasPrefix(operation, "CONSUMER.MSG.NEXT.")) && once.CompareAndSwap(false, true) {
+			if err := js.DeleteStream(t.Context(), testStream); err != nil {
+				t.Error(err)
+			}
+			create(t, js, streamConfig())
+			fill(t, js, others)
+		}
+		return false
+	})
+	return s, &once
 }

@@ -28,6 +28,9 @@ func (s *StreamStore) ListAll(ctx context.Context) ([]Entry, error) {
 		all = append(all, read{ref: m.ref(), subject: m.subject, marker: m.isMarker(), entry: entry, err: err})
 		return nil
 	})
+	if err == nil {
+		err = s.still(ctx, snap)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("listing all entries: %w", err)
 	}

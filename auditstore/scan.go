@@ -71,7 +71,7 @@ func (s *StreamStore) scanDown(ctx context.Context, since int64, visit visitor) 
 			done++
 		}
 		if !p.more {
-			return nil
+			return s.still(ctx, first)
 		}
 		from.below = &p.bottom
 	}
@@ -91,6 +91,16 @@ func (s snapshot) same(later snapshot) error {
 		return nil
 	}
 	return fmt.Errorf("%w: the stream was deleted and made again while it was read", ErrIncomplete)
+}
+
+// still fails where the stream is no longer the snapshot's. It is asked at the end of a read of the whole trail: a stream that was made
+// again meanwhile has other messages under the same sequences.
+func (s *StreamStore) still(ctx context.Context, snap snapshot) error {
+	info, err := s.info(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrIncomplete, err)
+	}
+	return snap.same(snapshot{holes: holes{created: info.Created}})
 }
 
 // scanner scans from the oldest place to the newest.
@@ -126,13 +136,17 @@ func (c *scanner) walk(ctx context.Context, byTime bool, hidden map[uint64]bool)
 	}
 	c.done = int(c.snap.upTo(low))
 	total := max(int(c.snap.entries), c.done)
-	return c.store.walk(ctx, c.snap, low, false, func(m *message) error {
+	err = c.store.walk(ctx, c.snap, low, false, func(m *message) error {
 		if hidden[m.sequence] || c.since != unknownTime && m.ref().at < c.since {
 			return nil
 		}
 		c.done++
 		return c.visit(m, c.done-1, total)
 	})
+	if err != nil {
+		return err
+	}
+	return c.store.still(ctx, c.snap)
 }
 
 // begin is the sequence up to which everything was recorded before since.
@@ -161,7 +175,7 @@ func (c *scanner) byTime(ctx context.Context) error {
 		}
 		after = refs[len(refs)-1]
 		refs = slices.DeleteFunc(refs, func(r ref) bool { return r.sequence > c.snap.last })
-		messages, err := c.store.load(ctx, refs)
+		messages, err := c.store.load(ctx, c.snap, refs)
 		if err != nil {
 			return err
 		}
@@ -192,13 +206,13 @@ func (c *scanner) stretch(ctx context.Context, after ref) (refs []ref, err error
 
 // load reads messages that the stream held a moment ago. What it does not hold any more is left out; what it still counts and
 // cannot deliver is unreadable.
-func (s *StreamStore) load(ctx context.Context, refs []ref) ([]*message, error) {
+func (s *StreamStore) load(ctx context.Context, snap snapshot, refs []ref) ([]*message, error) {
 	sequences := make([]uint64, len(refs))
 	for i, r := range refs {
 		sequences[i] = r.sequence
 	}
 	messages := make([]*message, 0, len(refs))
-	err := s.visitEach(ctx, sequences, func(m *message) error {
+	err := s.visitEach(ctx, snap, sequences, func(m *message) error {
 		messages = append(messages, m)
 		return nil
 	})

@@ -37,7 +37,7 @@ func (s *StreamStore) walk(ctx context.Context, snap snapshot, low uint64, heade
 	}
 	from, total := snap.upTo(low), snap.count()
 	if total-from <= uint64(s.limits.probe) {
-		return s.visitEach(ctx, snap.between(low, snap.last), visit)
+		return s.visitEach(ctx, snap, snap.between(low, snap.last), visit)
 	}
 	w := &walker{store: s, snap: snap, rank: from, visit: visit}
 	err := w.consume(ctx, headersOnly)
@@ -64,7 +64,7 @@ func (w *walker) fetch(ctx context.Context) error {
 		for i := range sequences {
 			sequences[i] = w.snap.at(w.rank + uint64(i))
 		}
-		if err := w.store.visitEach(ctx, sequences, w.show); err != nil {
+		if err := w.store.visitEach(ctx, w.snap, sequences, w.show); err != nil {
 			return err
 		}
 		w.rank += uint64(len(sequences))
@@ -80,16 +80,19 @@ func (w *walker) show(m *message) error {
 	return err
 }
 
-// visitEach reads messages one by one. One that is gone by now is no loss: it was removed while it was read. One that the stream
-// still counts is visited as unreadable, at the time of the message before it.
-func (s *StreamStore) visitEach(ctx context.Context, sequences []uint64, visit func(*message) error) error {
+// visitEach reads messages of the snapshot one by one. One that is gone by now is no loss: it was removed while it was read. One
+// that the stream still counts is visited as unreadable, at the time of the message before it.
+func (s *StreamStore) visitEach(ctx context.Context, snap snapshot, sequences []uint64, visit func(*message) error) error {
 	messages, err := s.fetch(ctx, bySequence(sequences))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrIncomplete, err)
 	}
 	var now snapshot
 	if slices.Contains(messages, nil) {
-		if now, err = s.again(ctx, sequences, messages); err != nil {
+		if now, err = s.again(ctx, sequences, messages); err == nil {
+			err = snap.same(now)
+		}
+		if err != nil {
 			return fmt.Errorf("%w: %w", ErrIncomplete, err)
 		}
 	}
@@ -165,12 +168,7 @@ type walker struct {
 func (w *walker) consume(ctx context.Context, headersOnly bool) error {
 	for first := true; ; first = false {
 		if !first {
-			// The stream may have been made again, too.
-			now, err := w.store.observe(ctx)
-			if err == nil {
-				err = w.snap.same(now)
-			}
-			if err != nil {
+			if _, err := w.look(ctx); err != nil {
 				return err
 			}
 		}
@@ -233,12 +231,21 @@ func (w *walker) makeUp(ctx context.Context) error {
 	if len(w.missed) == 0 {
 		return nil
 	}
-	now, err := w.store.observe(ctx)
+	now, err := w.look(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %d messages were left out: %w", ErrIncomplete, len(w.missed), err)
 	}
 	left := slices.DeleteFunc(w.missed, func(sequence uint64) bool { return !now.has(sequence) })
-	return w.store.visitEach(ctx, left, w.show)
+	return w.store.visitEach(ctx, w.snap, left, w.show)
+}
+
+// look is the state of the stream now. It fails where the stream was made again.
+func (w *walker) look(ctx context.Context) (snapshot, error) {
+	now, err := w.store.observe(ctx)
+	if err == nil {
+		err = w.snap.same(now)
+	}
+	return now, err
 }
 
 // take visits the message and notes those that should have come before it. What the snapshot does not have is passed over: it is
@@ -260,7 +267,7 @@ func (w *walker) take(m *message) error {
 
 // nothingLeft asks whether the messages that are still due have been removed.
 func (w *walker) nothingLeft(ctx context.Context) (bool, error) {
-	now, err := w.store.observe(ctx)
+	now, err := w.look(ctx)
 	if err != nil {
 		return false, err
 	}
