@@ -97,8 +97,16 @@ func environmentBinding() (*binding, error) {
 		if !v.file || value == "" {
 			return keyPlace{name: "$" + v.name, value: value}
 		}
-		return keyPlace{name: fmt.Sprintf("$%s (%s)", v.name, value), path: value, needed: true}
+		return keyPlace{name: namedFile(v.name, value), path: value, needed: true}
 	}}, nil
+}
+
+// namedFile names a file for messages. The path only shows where there is such a file: it may be the secret itself, by mistake.
+func namedFile(variable, path string) string {
+	if _, err := os.Lstat(path); err != nil {
+		return "the file that $" + variable + " names"
+	}
+	return fmt.Sprintf("$%s (%s)", variable, path)
 }
 
 // rootBinding is the binding of the name in $SERVICE_BINDING_ROOT.

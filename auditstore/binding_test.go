@@ -301,9 +301,39 @@ func TestEnvironmentNamesFiles(t *testing.T) {
 		t.Errorf("the user is %q, %v", id.user, err)
 	}
 	set(keys{"PASSWORD_FILE": filepath.Join(dir, "gone"), "CA": filepath.Join(dir, "empty")})
-	wantRefused(t, []string{"$AUDITSTORE_PASSWORD_FILE (<dir>/gone) does not exist", "$AUDITSTORE_CA (<dir>/empty) is empty"}, dir)
+	wantRefused(t, []string{"the file that $AUDITSTORE_PASSWORD_FILE names does not exist", "$AUDITSTORE_CA (<dir>/empty) is empty"}, dir)
 	set(keys{"PASSWORD_FILE": "", "USERNAME": "", "CA": "", "URI": "ada:" + marker + "@a,b"})
 	wantRefused(t, []string{"$AUDITSTORE_URI has servers with different credentials"}, "")
+}
+
+// TestSecretInPlaceOfAPath: the secret itself, where the path of its file belongs, is in no error.
+func TestSecretInPlaceOfAPath(t *testing.T) {
+	for name, secret := range map[string]string{
+		"no such file":         marker,
+		"no such directory":    "/" + marker + "/" + marker,
+		"too long for a path":  marker + strings.Repeat("x", 5000),
+		"credentials, as such": "-----BEGIN NATS USER JWT-----\n" + marker + "\n------END NATS USER JWT------" + strings.Repeat("x", 300),
+	} {
+		for _, variable := range []string{"CREDENTIALS", "PASSWORD_FILE", "TOKEN_FILE", "CA", "CERT", "KEY"} {
+			t.Run(name+", "+variable, func(t *testing.T) {
+				clearEnvironment(t)
+				for key, value := range (keys{"URI": "nats://127.0.0.1:1", "STREAM": "AUDIT", "SUBJECT": "audit", variable: secret}) {
+					t.Setenv("AUDITSTORE_"+key, value)
+				}
+				if variable == "PASSWORD_FILE" {
+					t.Setenv("AUDITSTORE_USERNAME", "ada")
+				}
+				wantRefused(t, []string{"the file that $AUDITSTORE_" + variable + " names "}, "")
+				b, err := anyBinding()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if remedy := (&link{binding: b}).remedy(); strings.Contains(remedy, marker) {
+					t.Errorf("the remedy holds a secret: %s", remedy)
+				}
+			})
+		}
+	}
 }
 
 // TestEveryKeyIsDocumented keeps the table in Open's comment and the keys together.
