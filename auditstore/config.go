@@ -54,7 +54,42 @@ func checkStream(cfg jetstream.StreamConfig, subject string) error {
 	case cfg.NoAck:
 		return fmt.Errorf("%w: stream %q does not acknowledge messages: clear no_ack", ErrNotReady, cfg.Name)
 	}
+	return checkKeeping(cfg, subject)
+}
+
+// checkKeeping says what has to change so that the stream keeps what it acknowledges, under the id, until its limits remove it.
+func checkKeeping(cfg jetstream.StreamConfig, subject string) error {
+	switch transform := cfg.SubjectTransform; {
+	case cfg.Retention == jetstream.WorkQueuePolicy:
+		return fmt.Errorf("%w: stream %q has the retention workqueue: entries would go once they are read; retention cannot be changed "+
+			"from that, so give the trail a stream with the retention limits", ErrNotReady, cfg.Name)
+	case cfg.Retention != jetstream.LimitsPolicy:
+		return fmt.Errorf("%w: stream %q has the retention %s: entries would go once nobody waits for them; set retention to limits",
+			ErrNotReady, cfg.Name, strings.ToLower(cfg.Retention.String()))
+	case cfg.Sealed:
+		return fmt.Errorf("%w: stream %q is sealed and takes no entry, for ever: give the trail another stream", ErrNotReady, cfg.Name)
+	case transform != nil && (transform.Source == "" || overlap(transform.Source, subject+".>")):
+		return fmt.Errorf("%w: stream %q has a subject_transform from %q to %q, which moves entries away from %q: restrict its source to "+
+			"other subjects, or remove it", ErrNotReady, cfg.Name, transform.Source, transform.Destination, subject+".>")
+	case cfg.MaxMsgsPerSubject > 0 && (cfg.Discard != jetstream.DiscardNew || !cfg.DiscardNewPerSubject):
+		return fmt.Errorf("%w: stream %q has max_msgs_per_subject %d and removes the entry when more come under its id: set "+
+			"max_msgs_per_subject to -1, or discard to new together with discard_new_per_subject", ErrNotReady, cfg.Name, cfg.MaxMsgsPerSubject)
+	}
 	return nil
+}
+
+// overlap says whether any subject matches both patterns.
+func overlap(a, b string) bool {
+	one, other := strings.Split(a, "."), strings.Split(b, ".")
+	for i := range min(len(one), len(other)) {
+		switch {
+		case one[i] == ">" || other[i] == ">":
+			return true
+		case one[i] != other[i] && one[i] != "*" && other[i] != "*":
+			return false
+		}
+	}
+	return len(one) == len(other)
 }
 
 // movedUnder says whether the stream stores everything that it captures by the pattern under subject, as it does with the

@@ -46,6 +46,32 @@ func TestCovers(t *testing.T) {
 	}
 }
 
+func TestOverlap(t *testing.T) {
+	tests := []struct {
+		a, b string
+		want bool
+	}{
+		{"audit.>", "audit.>", true},
+		{">", "audit.>", true},
+		{"*.x", "audit.>", true},
+		{"*", "audit.>", false},
+		{"audit", "audit.>", false},
+		{"audit.api.>", "audit.>", true},
+		{"audit.>", "audit.api.>", true},
+		{"logs.>", "audit.>", false},
+		{"$KV.*.>", "audit.>", false},
+		{"$KV.*.>", "$KV.audit.>", true},
+		{"*.*.>", "audit.>", true},
+		{"a.*", "*.b", true},
+		{"a.*", "a.b.c", false},
+	}
+	for _, test := range tests {
+		if got, back := overlap(test.a, test.b), overlap(test.b, test.a); got != test.want || back != test.want {
+			t.Errorf("overlap(%q, %q) is %v, and %v the other way, want %v", test.a, test.b, got, back, test.want)
+		}
+	}
+}
+
 func TestMovedUnder(t *testing.T) {
 	tests := map[string]struct {
 		source, destination, pattern string

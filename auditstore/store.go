@@ -81,8 +81,8 @@ var (
 // New returns the store on an existing stream. It asks the server for the stream's configuration, and changes nothing.
 //
 // It returns ErrInvalidConfig where Config cannot be right, and ErrNotReady where the stream does not exist, cannot be reached
-// or is not fit for an audit trail: it has to capture <Subject>.<id> and nothing outside Subject, allow direct gets and
-// acknowledge messages.
+// or is not fit for an audit trail: it has to capture <Subject>.<id> and nothing outside Subject, allow direct gets, acknowledge
+// messages, and keep those it has acknowledged where they are until its limits remove the oldest.
 func New(ctx context.Context, js jetstream.JetStream, cfg Config) (*StreamStore, error) {
 	if err := checkConfig(js, cfg); err != nil {
 		return nil, err

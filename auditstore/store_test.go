@@ -1,6 +1,7 @@
 package auditstore
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -39,6 +40,24 @@ func TestNewValidatesTheStream(t *testing.T) {
 		"narrower":      {func(cfg *jetstream.StreamConfig) { cfg.Subjects = []string{"audit.api.>"} }, `does not capture "audit.>"`},
 		"no direct get": {func(cfg *jetstream.StreamConfig) { cfg.AllowDirect = false }, "set allow_direct"},
 		"no ack":        {func(cfg *jetstream.StreamConfig) { cfg.NoAck = true }, "clear no_ack"},
+		"buckets handed over, as the operator does it": {func(cfg *jetstream.StreamConfig) {
+			cfg.Subjects = []string{"audit.>", "$KV.audit-log.>", "$KV.old.>"}
+			cfg.SubjectTransform = &jetstream.SubjectTransformConfig{Source: "$KV.*.>", Destination: "audit.>"}
+		}, ""},
+		"write-once, as the operator does it": {func(cfg *jetstream.StreamConfig) {
+			cfg.MaxMsgsPerSubject, cfg.Discard, cfg.DiscardNewPerSubject = 1, jetstream.DiscardNew, true
+		}, ""},
+		"one message a subject, the newest": {func(cfg *jetstream.StreamConfig) { cfg.MaxMsgsPerSubject = 1 }, "max_msgs_per_subject 1"},
+		"and full means full": {func(cfg *jetstream.StreamConfig) { cfg.MaxMsgsPerSubject, cfg.Discard = 2, jetstream.DiscardNew },
+			"max_msgs_per_subject 2"},
+		"interest": {func(cfg *jetstream.StreamConfig) { cfg.Retention = jetstream.InterestPolicy }, "the retention interest"},
+		"queue":    {func(cfg *jetstream.StreamConfig) { cfg.Retention = jetstream.WorkQueuePolicy }, "the retention workqueue"},
+		"transformed": {func(cfg *jetstream.StreamConfig) {
+			cfg.SubjectTransform = &jetstream.SubjectTransformConfig{Source: "audit.*", Destination: "elsewhere.{{wildcard(1)}}"}
+		}, `subject_transform from "audit.*" to "elsewhere.{{wildcard(1)}}"`},
+		"transformed with all": {func(cfg *jetstream.StreamConfig) {
+			cfg.SubjectTransform = &jetstream.SubjectTransformConfig{Source: ">", Destination: "audit.>"}
+		}, `subject_transform from ">"`},
 	}
 	js := natstest.Run(t).JetStream()
 	_, err := New(t.Context(), js, Config{Stream: testStream, Subject: testSubject})
@@ -61,6 +80,20 @@ func TestNewValidatesTheStream(t *testing.T) {
 				t.Errorf("the error %q does not say %q", err, test.says)
 			}
 		})
+	}
+}
+
+func TestNewRefusesASealedStream(t *testing.T) {
+	s, js, _ := open(t)
+	cfg := s.stream.CachedInfo().Config
+	cfg.Sealed = true
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	_, err := New(t.Context(), js, Config{Stream: testStream, Subject: testSubject})
+	wantIs(t, err, ErrNotReady)
+	if !strings.Contains(fmt.Sprint(err), "is sealed") {
+		t.Errorf("the error does not say why: %v", err)
 	}
 }
 
