@@ -37,8 +37,10 @@
 //
 // # What reading costs
 //
-// [StreamStore.List] makes one request for the stream's state and one direct get for each entry of the page, sent together.
-// That is all as long as the page, and what is newer, was written here and not moved here. A page further down, or in a
+// [StreamStore.List] makes one request for the stream's state and one direct get for each entry of the page, and for the one
+// below where that was not read before, sent together. That is all as long as the page, and what is newer, was written here and
+// not moved here, and the times of these rise with the sequences. (A leader whose clock was ahead by more than a page spans is
+// noticed when a page that its messages border on is read.) A page further down, or in a
 // stream that entries were moved into, first needs to know whether the order of the sequences is the order of time. So the
 // first such call reads the headers of the whole stream once, and later calls read what is new since. Where the orders are
 // the same (a bucket moved into an empty stream, for example) nothing is kept in memory; where they differ, or where an id

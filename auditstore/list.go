@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"time"
 )
 
 // listTries is how often List starts anew because the stream has changed under it. Each try takes a few milliseconds.
@@ -14,14 +13,6 @@ const listTries = 10
 
 // errMoved is a page that was made from a state of the stream which is no longer the stream's.
 var errMoved = errors.New("the stream changed while it was read")
-
-// span is a range of sequences of one stream of which each message was written here, and not moved here.
-type span struct {
-	created   time.Time
-	low, high uint64
-	// moved is the highest sequence known to hold a message that was moved here; 0 is none.
-	moved uint64
-}
 
 // List returns up to limit entries, newest first, after the offset newest ones, and the number of all entries.
 //
@@ -188,92 +179,4 @@ func queriesOf(refs []ref) []query {
 		queries[i].Sequence = r.sequence
 	}
 	return queries
-}
-
-// recent reads a page by counting sequences from the newest one down. That is right where the page and all above it was written
-// here: what lies below in the stream was stored earlier, so it is older, wherever it came from. It is not known where that
-// is not so, or where finding out would mean to read much more than the page.
-func (s *StreamStore) recent(ctx context.Context, p *page, limit uint64, from place) (known bool, err error) {
-	snap := p.snap
-	if snap.surplus() > 0 {
-		return false, nil // later messages of an id are in between, and not entries
-	}
-	skipped := from.skipped(snap.holes)
-	sequences := snap.newest(skipped, limit)
-	if len(sequences) == 0 {
-		return false, nil
-	}
-	top, low := sequences[0], sequences[len(sequences)-1]
-	s.mu.Lock()
-	native := s.native
-	s.mu.Unlock()
-	unknown := top
-	if native.created.Equal(snap.created) {
-		if native.moved >= low {
-			return false, nil
-		}
-		if native.low <= top+1 && native.high > top {
-			unknown = native.high
-		}
-	}
-	if snap.count()-snap.upTo(unknown) > uint64(s.limits.probe) {
-		return false, nil
-	}
-	above := snap.between(unknown, snap.last)
-	messages, err := s.fetch(ctx, append(bySequence(sequences), bySequence(above)...))
-	if err != nil {
-		return false, err
-	}
-	found := messages[:len(sequences)]
-	if newest := found[0]; from.below != nil && newest != nil && compareRefs(newest.ref(), *from.below) > 0 {
-		return false, nil // the place is not where its sequence says: it was one of a message that was moved here
-	}
-	if moved := max(nativeOnly(found), nativeOnly(messages[len(sequences):])); moved != 0 {
-		s.learn(span{created: snap.created, moved: moved})
-		return false, nil
-	}
-	s.learn(span{created: snap.created, low: low, high: snap.last})
-	p.slots, p.more = slots(sequencesOnly(sequences), found), skipped+uint64(len(sequences)) < snap.count()
-	return true, nil
-}
-
-// nativeOnly returns the highest sequence that is out of the order of time or holds a message that was moved here, and 0 where
-// there is none. The messages are in the order of their sequences, from low to high or from high to low.
-func nativeOnly(messages []*message) uint64 {
-	var highest uint64
-	var previous *message
-	for _, m := range messages {
-		if m == nil {
-			continue
-		}
-		_, moved := m.at()
-		// The clocks of two servers differ: a new leader may stamp a message with an earlier time than the one before.
-		skewed := previous != nil && (m.sequence < previous.sequence) == m.stored.After(previous.stored) &&
-			!m.stored.Equal(previous.stored)
-		if moved || skewed {
-			highest = max(highest, m.sequence)
-		}
-		previous = m
-	}
-	return highest
-}
-
-// learn keeps what a page has shown, joined with what was known where both are about the same stream and touch.
-func (s *StreamStore) learn(seen span) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	known := s.native
-	if !known.created.Equal(seen.created) {
-		s.native = seen
-		return
-	}
-	known.moved = max(known.moved, seen.moved)
-	switch {
-	case seen.high == 0:
-	case seen.low <= known.high+1 && known.low <= seen.high+1 && known.high != 0:
-		known.low, known.high = min(known.low, seen.low), max(known.high, seen.high)
-	case seen.high > known.high:
-		known.low, known.high = seen.low, seen.high
-	}
-	s.native = known
 }

@@ -5,12 +5,15 @@ import (
 	"time"
 )
 
-func TestLearnJoinsOnlyWhatTouches(t *testing.T) {
+func TestLearnJoinsOnlyWhatOverlaps(t *testing.T) {
 	now := time.Now()
 	tests := map[string]struct{ known, seen, want span }{
 		"first":         {span{}, span{created: now, low: 5, high: 9}, span{created: now, low: 5, high: 9}},
 		"overlapping":   {span{created: now, low: 5, high: 9}, span{created: now, low: 3, high: 12}, span{created: now, low: 3, high: 12}},
-		"touching":      {span{created: now, low: 5, high: 9}, span{created: now, low: 10, high: 12}, span{created: now, low: 5, high: 12}},
+		"sharing one":   {span{created: now, low: 5, high: 9}, span{created: now, low: 9, high: 12}, span{created: now, low: 5, high: 12}},
+		"touching":      {span{created: now, low: 5, high: 9}, span{created: now, low: 10, high: 12}, span{created: now, low: 10, high: 12}},
+		"later":         {span{created: now, low: 5, high: 9, latest: 8}, span{created: now, low: 9, high: 12, latest: 11}, span{created: now, low: 5, high: 12, latest: 11}},
+		"reach":         {span{created: now, low: 5, high: 9, reach: 7}, span{created: now, moved: 3, reach: 6}, span{created: now, low: 5, high: 9, moved: 3, reach: 7}},
 		"gap":           {span{created: now, low: 5, high: 9}, span{created: now, low: 11, high: 12}, span{created: now, low: 11, high: 12}},
 		"older":         {span{created: now, low: 5, high: 9}, span{created: now, low: 1, high: 3}, span{created: now, low: 5, high: 9}},
 		"within":        {span{created: now, low: 5, high: 9}, span{created: now, low: 6, high: 8}, span{created: now, low: 5, high: 9}},
@@ -27,27 +30,27 @@ func TestLearnJoinsOnlyWhatTouches(t *testing.T) {
 	}
 }
 
-func TestNativeOnlySeesMovedAndSkewedMessages(t *testing.T) {
+func TestDisorderIsMovedAndSkewedMessages(t *testing.T) {
 	at := func(sequence uint64, seconds int64) *message {
 		return &message{sequence: sequence, stored: time.Unix(seconds, 0)}
 	}
 	tests := map[string]struct {
 		messages []*message
-		want     uint64
+		moved    uint64
+		reach    int64 // in seconds
 	}{
-		"none":           {nil, 0},
-		"rising":         {[]*message{at(1, 1), nil, at(3, 3), at(4, 3)}, 0},
-		"falling":        {[]*message{at(4, 3), at(3, 3), nil, at(1, 1)}, 0},
-		"skewed rising":  {[]*message{at(1, 1), at(2, 3), at(3, 2)}, 3},
-		"skewed falling": {[]*message{at(3, 2), at(2, 3), at(1, 1)}, 2},
+		"none":   {nil, 0, 0},
+		"rising": {[]*message{at(1, 1), at(3, 3), at(4, 3)}, 0, 0},
+		"skewed": {[]*message{at(1, 1), at(2, 3), at(3, 2), at(4, 4)}, 3, 3},
 		"moved": {[]*message{at(1, 1), {sequence: 2, stored: time.Unix(2, 0),
-			header: map[string][]string{HeaderSourceTime: {"1970-01-01T00:00:01.5Z"}}}, at(3, 2)}, 2},
+			header: map[string][]string{HeaderSourceTime: {"1970-01-01T00:00:01.5Z"}}}, at(3, 2)}, 2, 0},
 		"unreadable source time": {[]*message{{sequence: 2, stored: time.Unix(2, 0),
-			header: map[string][]string{HeaderSourceTime: {"yesterday"}}}}, 0},
+			header: map[string][]string{HeaderSourceTime: {"yesterday"}}}}, 0, 0},
 	}
 	for name, test := range tests {
-		if got := nativeOnly(test.messages); got != test.want {
-			t.Errorf("%s: got %d, want %d", name, got, test.want)
+		want := span{moved: test.moved, reach: test.reach * int64(time.Second)}
+		if got := disorder(test.messages); got != want {
+			t.Errorf("%s: got %+v, want %+v", name, got, want)
 		}
 	}
 }
