@@ -71,6 +71,7 @@ type limits struct {
 	try     time.Duration // how long one try of a request or of a publish waits
 	window  int           // how many direct gets are under way at once
 	probe   int           // how many messages are read one by one before a consumer is cheaper
+	crowded time.Duration // how long a Tail waits for room for its consumer
 }
 
 var (
@@ -90,7 +91,7 @@ func New(ctx context.Context, js jetstream.JetStream, cfg Config) (*StreamStore,
 	s := &StreamStore{
 		js: js, publisher: cfg.Publisher, name: cfg.Stream, subject: cfg.Subject, prefix: cfg.Subject + ".",
 		api:     apiPrefix(js.Options()),
-		limits:  limits{request: RequestTimeout, try: time.Second, window: 512, probe: 4096},
+		limits:  limits{request: RequestTimeout, try: time.Second, window: 512, probe: 4096, crowded: orphaned + RequestTimeout},
 		ordered: newOrdered(),
 	}
 	if s.publisher == nil {
@@ -159,10 +160,18 @@ func (s *StreamStore) explain(err error) error {
 			return fmt.Errorf("%w (%w)", err, fault)
 		}
 	}
-	if last := s.js.Conn().LastError(); errors.Is(last, nats.ErrPermissionViolation) {
+	if last := s.violation(); last != nil {
 		return fmt.Errorf("%w (the connection's last error: %w)", err, last)
 	}
 	return err
+}
+
+// violation is the connection's last error, where that is a permission violation.
+func (s *StreamStore) violation() error {
+	if last := s.js.Conn().LastError(); errors.Is(last, nats.ErrPermissionViolation) {
+		return last
+	}
+	return nil
 }
 
 // within returns the context with a deadline that is at most d away.

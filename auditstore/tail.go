@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,8 +30,9 @@ var errLater = errors.New("a later message under the id of an entry, which it do
 //
 // An error that matches ErrCorrupt reports a message that is not an entry, or a later one under the id of an entry, and the
 // sequence goes on, as does the Record's Cursor. Any other error is the last that is yielded: the cause of the context's end,
-// ErrInvalidCursor, ErrNotReady where the stream is gone or may not be read, and ErrIncomplete where the stream was made again, or has
-// removed what followed the cursor before it could be read.
+// ErrInvalidCursor, ErrNotReady where the stream is gone, may not be read, or has no room for one more consumer for longer than it
+// takes the server to remove those of readers that died, and ErrIncomplete where the stream was made again, or has removed what
+// followed the cursor before it could be read.
 func (s *StreamStore) Tail(ctx context.Context, from Cursor) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if ctx == nil {
@@ -43,7 +45,7 @@ func (s *StreamStore) Tail(ctx context.Context, from Cursor) iter.Seq2[Record, e
 			if ctx.Err() != nil && !errors.Is(err, errEnough) {
 				err = context.Cause(ctx)
 			} else if errors.Is(err, errInterrupted) {
-				err = t.again(ctx)
+				err = t.again(ctx, err)
 			}
 		}
 		if !errors.Is(err, errEnough) {
@@ -61,6 +63,8 @@ type tail struct {
 	yield func(Record, error) bool
 	at    position // of the last message that was read
 	holes holes    // of the stream when it was last asked
+	// crowded is since when the stream has had no room for the consumer, or zero.
+	crowded time.Time
 }
 
 func (t *tail) begin(ctx context.Context, from Cursor) error {
@@ -101,7 +105,15 @@ func (t *tail) reachable(snap snapshot) error {
 }
 
 // again waits until the stream can be asked, and makes sure that it is still the one that was read.
-func (t *tail) again(ctx context.Context) error {
+func (t *tail) again(ctx context.Context, cause error) error {
+	switch {
+	case !t.isCrowded(cause):
+		t.crowded = time.Time{}
+	case t.crowded.IsZero():
+		t.crowded = time.Now()
+	case time.Since(t.crowded) >= t.store.limits.crowded:
+		return fmt.Errorf("%w: raise max_consumers of the stream, or end other readers", t.store.readError(cause))
+	}
 	for pause(ctx, lastPause) {
 		snap, err := t.store.observe(ctx)
 		switch {
@@ -114,9 +126,16 @@ func (t *tail) again(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// isCrowded says whether the stream or the account had no room for the consumer. One that an earlier try has left behind, or
+// another reader that died, may still be there for a while.
+func (t *tail) isCrowded(cause error) bool {
+	var api *jetstream.APIError
+	return errors.As(cause, &api) && api.ErrorCode == jetstream.JSErrCodeMaximumConsumersLimit
+}
+
 // follow reads through one consumer until that breaks.
 func (t *tail) follow(ctx context.Context) error {
-	s := t.store
+	s, before := t.store, t.store.violation()
 	setup, cancel := within(ctx, s.limits.request)
 	defer cancel()
 	consumer, err := s.js.OrderedConsumer(setup, s.name, jetstream.OrderedConsumerConfig{
@@ -125,20 +144,20 @@ func (t *tail) follow(ctx context.Context) error {
 		MaxResetAttempts: 1, InactiveThreshold: orphaned,
 	})
 	if err != nil {
-		return fmt.Errorf("%w: %w", errInterrupted, err)
+		return s.interrupted(before, err)
 	}
 	defer func() { s.remove(ctx, nameOf(consumer)) }()
 	readAhead := max(walkBytes, 2*int(s.js.Conn().MaxPayload()))
 	messages, err := consumer.Messages(jetstream.PullMaxMessagesWithBytesLimit(walkMessages, readAhead), jetstream.PullHeartbeat(heartbeat))
 	if err != nil {
-		return fmt.Errorf("%w: %w", errInterrupted, err)
+		return s.interrupted(before, err)
 	}
 	defer messages.Stop()
 	defer context.AfterFunc(ctx, messages.Stop)()
 	for name := nameOf(consumer); ; {
 		msg, err := messages.Next(jetstream.NextMaxWait(idle))
-		if err != nil && !errors.Is(err, nats.ErrTimeout) || nameOf(consumer) != name {
-			return fmt.Errorf("%w: %w", errInterrupted, errors.Join(err, ctx.Err()))
+		if broken := err != nil && (!errors.Is(err, nats.ErrTimeout) || s.denied(before)); broken || nameOf(consumer) != name {
+			return s.interrupted(before, errors.Join(err, ctx.Err()))
 		}
 		if err != nil {
 			continue
@@ -147,6 +166,29 @@ func (t *tail) follow(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// interrupted is a read that may be taken up again, unless the server has refused the consumer.
+func (s *StreamStore) interrupted(before, cause error) error {
+	if s.denied(before) {
+		return s.readError(cause)
+	}
+	return fmt.Errorf("%w: %w", errInterrupted, cause)
+}
+
+// denied says whether the server has, since before, refused to make the consumer or to read from it. Its word to the connection is
+// all there is: the request itself is not answered.
+func (s *StreamStore) denied(before error) bool {
+	now := s.violation()
+	if now == nil || now == before { //nolint:errorlint // another one, which may say the same
+		return false
+	}
+	for _, operation := range []string{"CONSUMER.CREATE.", "CONSUMER.MSG.NEXT."} {
+		if strings.Contains(now.Error(), s.api+operation+s.name+".") {
+			return true
+		}
+	}
+	return false
 }
 
 func nameOf(consumer jetstream.Consumer) string {
