@@ -16,6 +16,9 @@ type later struct {
 	suspects map[string][]uint64
 	// markers are those of the messages above that are key-value deletion markers.
 	markers map[uint64]bool
+	// seen are the hashes of all subjects that the first look has met so far. It is nil after that look, and where there was no
+	// surplus.
+	seen map[uint64]struct{}
 }
 
 func newLater() later {
@@ -26,17 +29,21 @@ func newLater() later {
 // noter returns what a look shows every message to, which collects suspects where the stream has a surplus of messages. On the
 // first look, from the start of the stream, a message is suspect when the hash of its subject was seen before; on later looks
 // each one is. The server's word decides about suspects, so that a collision of hashes does no harm.
-func (l *later) noter(first, surplus bool) func(*message) {
+func (l *later) noter(begins, surplus bool) func(*message) {
 	if !surplus {
+		l.seen = nil
 		return func(*message) {}
 	}
-	seen := map[uint64]struct{}{}
+	if begins {
+		l.seen = map[uint64]struct{}{}
+	}
+	seen := l.seen
 	return func(m *message) {
 		if m.unreadable {
 			return
 		}
 		l.mark(m)
-		if first {
+		if seen != nil {
 			hash := maphash.String(l.seed, m.subject)
 			if _, again := seen[hash]; !again {
 				seen[hash] = struct{}{}

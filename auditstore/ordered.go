@@ -33,8 +33,9 @@ type ordered struct {
 type known struct {
 	created time.Time
 	upTo    uint64          // every message up to here was looked at
+	whole   bool            // whether a look has come to its end, and so all that there was by then was looked at
 	latest  int64           // the greatest time of them
-	kept    bool            // whether all is filled: not where the order of sequences is the order of time and each id is there once
+	kept    bool            // whether all is filled, up to upTo: not where the order of sequences is the order of time and each id is there once
 	all     []ref           // in the order of time
 	shown   []ref           // all, without later messages of an id
 	hidden  map[uint64]bool // those; never changed, only replaced
@@ -135,27 +136,36 @@ func (o *ordered) refresh(ctx context.Context, s *StreamStore, snap snapshot) er
 	if o.kept && o.upTo == snap.last && o.pruned.count() == snap.count() && uint64(len(o.shown)) == snap.entries {
 		return nil // nothing came and nothing went
 	}
+	if snap.surplus() > 0 && o.upTo > 0 && (!o.kept || !o.whole && o.later.seen == nil) {
+		o.begin(snap.created)
+	}
 	if o.upTo > 0 && !o.kept {
-		fresh, err := o.look(ctx, s, snap)
+		fresh, upTo, err := o.look(ctx, s, snap)
+		if o.continues(fresh) {
+			o.advance(fresh, upTo)
+			return err
+		}
+		o.begin(snap.created)
 		if err != nil {
 			return err
 		}
-		if snap.surplus() == 0 && o.continues(fresh) {
-			o.advance(fresh, snap.last)
-			return nil
-		}
-		o.reset(snap.created)
 	}
-	fresh, err := o.look(ctx, s, snap)
+	fresh, upTo, err := o.look(ctx, s, snap)
+	if !o.kept && snap.surplus() == 0 && o.continues(fresh) {
+		o.advance(fresh, upTo)
+		return err
+	}
+	o.keep(fresh, upTo, snap)
 	if err != nil {
 		return err
 	}
-	if o.upTo == 0 && snap.surplus() == 0 && o.continues(fresh) {
-		o.advance(fresh, snap.last)
-		return nil
-	}
-	o.keep(fresh, snap)
 	return o.hideLater(ctx, s, snap)
+}
+
+// begin looks at everything anew, to keep it: the order of sequences is known not to do.
+func (o *ordered) begin(created time.Time) {
+	o.reset(created)
+	o.kept = true
 }
 
 // overtaken tells a snapshot that another call was faster than from a stream that has lost its end.
@@ -170,16 +180,21 @@ func (o *ordered) overtaken(ctx context.Context, s *StreamStore) error {
 	return errMoved
 }
 
-// look reads the times of the messages that are new since the last look.
-func (o *ordered) look(ctx context.Context, s *StreamStore, snap snapshot) ([]ref, error) {
-	var fresh []ref
+// look reads the times of the messages that are new since the last look. It returns those up to the sequence to which it came, also
+// with an error: where the context ends before a look does, the next call goes on from there.
+func (o *ordered) look(ctx context.Context, s *StreamStore, snap snapshot) (fresh []ref, upTo uint64, err error) {
 	note := o.later.noter(o.upTo == 0, snap.surplus() > 0)
-	err := s.walk(ctx, snap, o.upTo, true, func(m *message) error {
+	w := s.walker(snap, o.upTo, func(m *message) error {
 		fresh = append(fresh, m.ref())
 		note(m)
 		return nil
 	})
-	return fresh, err
+	if err = w.run(ctx, true); err == nil {
+		o.whole, o.later.seen = true, nil
+		return fresh, snap.last, nil
+	}
+	upTo = max(w.complete(), o.upTo)
+	return slices.DeleteFunc(fresh, func(r ref) bool { return r.sequence > upTo }), upTo, err
 }
 
 // continues says whether time runs on with the sequences from all that was looked at before through fresh.
@@ -188,15 +203,15 @@ func (o *ordered) continues(fresh []ref) bool {
 	return (len(fresh) == 0 || fresh[0].at >= o.latest) && slices.IsSortedFunc(fresh, compareRefs)
 }
 
-func (o *ordered) advance(fresh []ref, last uint64) {
+func (o *ordered) advance(fresh []ref, upTo uint64) {
 	if len(fresh) > 0 {
 		o.latest = max(o.latest, fresh[len(fresh)-1].at)
 	}
-	o.upTo = last
+	o.upTo = upTo
 }
 
 // keep takes fresh into all and drops what the stream has removed.
-func (o *ordered) keep(fresh []ref, snap snapshot) {
+func (o *ordered) keep(fresh []ref, upTo uint64, snap snapshot) {
 	slices.SortFunc(fresh, compareRefs)
 	inOrder := len(o.all) == 0 || len(fresh) == 0 || compareRefs(o.all[len(o.all)-1], fresh[0]) < 0
 	o.all = append(o.all, fresh...)
@@ -206,7 +221,7 @@ func (o *ordered) keep(fresh []ref, snap snapshot) {
 	if snap.first != o.pruned.first || len(snap.deleted) != len(o.pruned.deleted) {
 		o.all = slices.DeleteFunc(o.all, func(r ref) bool { return !snap.has(r.sequence) })
 	}
-	o.kept, o.upTo, o.pruned, o.shown = true, snap.last, snap.holes, nil
+	o.kept, o.upTo, o.pruned, o.shown = true, upTo, snap.holes, nil
 }
 
 // hideLater makes shown from all.

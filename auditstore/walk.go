@@ -32,14 +32,21 @@ const (
 // those that the consumer left out, which come last. It fails unless each was visited or has been removed from the stream. An
 // error of visit ends it and is returned as it is.
 func (s *StreamStore) walk(ctx context.Context, snap snapshot, low uint64, headersOnly bool, visit func(*message) error) error {
+	return s.walker(snap, low, visit).run(ctx, headersOnly)
+}
+
+func (s *StreamStore) walker(snap snapshot, low uint64, visit func(*message) error) *walker {
+	return &walker{store: s, snap: snap, rank: snap.upTo(low), visit: visit}
+}
+
+func (w *walker) run(ctx context.Context, headersOnly bool) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	from, total := snap.upTo(low), snap.count()
-	if total-from <= uint64(s.limits.probe) {
-		return s.visitEach(ctx, snap, snap.between(low, snap.last), visit)
+	total := w.snap.count() - w.rank
+	if total <= uint64(w.store.limits.probe) {
+		return w.store.visitEach(ctx, w.snap, w.next(total), w.visit)
 	}
-	w := &walker{store: s, snap: snap, rank: from, visit: visit}
 	err := w.consume(ctx, headersOnly)
 	if errors.Is(err, errStalled) && ctx.Err() == nil {
 		err = w.fetch(ctx)
@@ -48,9 +55,29 @@ func (s *StreamStore) walk(ctx context.Context, snap snapshot, low uint64, heade
 	case w.enough:
 		return err
 	case err != nil:
-		return fmt.Errorf("%w: read %d of %d messages of stream %q: %w", ErrIncomplete, w.visited, total-from, s.name, err)
+		return fmt.Errorf("%w: read %d of %d messages of stream %q: %w", ErrIncomplete, w.visited, total, w.store.name, err)
 	}
 	return w.makeUp(ctx)
+}
+
+// next lists the sequences of the next n messages.
+func (w *walker) next(n uint64) []uint64 {
+	sequences := make([]uint64, n)
+	for i := range sequences {
+		sequences[i] = w.snap.at(w.rank + uint64(i))
+	}
+	return sequences
+}
+
+// complete is a sequence up to which everything was visited, or had been before.
+func (w *walker) complete() uint64 {
+	switch {
+	case len(w.missed) > 0:
+		return w.missed[0] - 1
+	case w.rank > 0:
+		return w.snap.at(w.rank - 1)
+	}
+	return 0
 }
 
 // errStalled is a consumer that brings nothing though there is something to bring: a cluster under load may take long to make
@@ -60,10 +87,7 @@ var errStalled = errors.New("the consumer has stalled")
 // fetch reads the rest without a consumer.
 func (w *walker) fetch(ctx context.Context) error {
 	for w.rank < w.snap.count() {
-		sequences := make([]uint64, min(stretch, w.snap.count()-w.rank))
-		for i := range sequences {
-			sequences[i] = w.snap.at(w.rank + uint64(i))
-		}
+		sequences := w.next(min(stretch, w.snap.count()-w.rank))
 		if err := w.store.visitEach(ctx, w.snap, sequences, w.show); err != nil {
 			return err
 		}
@@ -235,8 +259,8 @@ func (w *walker) makeUp(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %d messages were left out: %w", ErrIncomplete, len(w.missed), err)
 	}
-	left := slices.DeleteFunc(w.missed, func(sequence uint64) bool { return !now.has(sequence) })
-	return w.store.visitEach(ctx, w.snap, left, w.show)
+	w.missed = slices.DeleteFunc(w.missed, func(sequence uint64) bool { return !now.has(sequence) })
+	return w.store.visitEach(ctx, w.snap, w.missed, w.show)
 }
 
 // look is the state of the stream now. It fails where the stream was made again.
