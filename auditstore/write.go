@@ -81,14 +81,21 @@ func (s *StreamStore) write(ctx context.Context, entry Entry) error {
 // publishUntil tries until the stream has answered for good or the context ends.
 func (s *StreamStore) publishUntil(ctx context.Context, subject string, data []byte) error {
 	cause := context.Cause(ctx)
+	unknown := false // whether an earlier try may have been stored
 	for wait := firstPause; ctx.Err() == nil; wait = min(2*wait, lastPause) {
 		err := s.publish(ctx, subject, data)
-		if errors.Is(err, errConflicting) {
+		switch {
+		case errors.Is(err, errConflicting):
 			err = s.compare(ctx, subject, data)
+		case errors.Is(err, ErrStreamFull) && unknown:
+			if stored := s.compare(ctx, subject, data); !errors.Is(stored, errConflicting) {
+				err = stored
+			}
 		}
 		if err == nil || final(err) {
 			return err
 		}
+		unknown = true
 		// The end of the context says less than what the last try has met.
 		if ctx.Err() == nil || cause == nil {
 			cause = err

@@ -232,6 +232,42 @@ func TestRefusalsByCode(t *testing.T) {
 	}
 }
 
+// TestFullAfterAnAcknowledgementWasLost: what an earlier try has stored is not reported as refused for want of room.
+func TestFullAfterAnAcknowledgementWasLost(t *testing.T) {
+	full := &jetstream.APIError{Code: 503, ErrorCode: codeAccountResources, Description: "resource limits exceeded for account"}
+	for name, tt := range map[string]struct {
+		first func(js jetstream.JetStream, msg *nats.Msg) // what becomes of the first try, which is not acknowledged
+		want  error
+	}{
+		"stored": {func(js jetstream.JetStream, msg *nats.Msg) {
+			if _, err := js.PublishMsg(t.Context(), msg); err != nil {
+				t.Error(err)
+			}
+		}, nil},
+		"lost":              {func(jetstream.JetStream, *nats.Msg) {}, ErrStreamFull},
+		"another was there": {func(js jetstream.JetStream, _ *nats.Msg) { publish(t, js, "a", body("a", "eve")) }, ErrConflict},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, js, _ := open(t)
+			calls := 0
+			s.publisher = publisherFunc(func(_ context.Context, msg *nats.Msg, _ ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+				if calls++; calls == 1 {
+					tt.first(js, msg)
+					return nil, context.DeadlineExceeded
+				}
+				return nil, full
+			})
+			err := s.Write(t.Context(), named("a"))
+			if tt.want == nil && err != nil || !errors.Is(err, tt.want) {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+			if calls != 2 {
+				t.Errorf("%d tries, want 2", calls)
+			}
+		})
+	}
+}
+
 func TestDeniedPublishNamesThePermission(t *testing.T) {
 	srv := natstest.Run(t, func(opts *server.Options) {
 		opts.Users = []*server.User{{Username: "admin", Password: "admin"}, {Username: "reader", Password: "reader",
