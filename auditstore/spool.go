@@ -212,8 +212,13 @@ func (sp *spool) abandon(g *group) {
 		return
 	}
 	// Where this fails too, the next process finds the records, and forwards what nobody was told is safe: no harm.
-	_ = sp.active.Truncate(sp.segments[len(sp.segments)-1].size)
+	seg := sp.segments[len(sp.segments)-1]
+	_ = sp.active.Truncate(seg.size)
 	sp.seal()
+	if seg.size == 0 { // a disk that keeps failing must not fill up with them
+		_ = os.Remove(seg.path)
+		sp.segments = sp.segments[:len(sp.segments)-1]
+	}
 	sp.grown.Broadcast()
 }
 

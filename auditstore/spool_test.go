@@ -526,3 +526,28 @@ func TestSpoolForgetsItsPosition(t *testing.T) {
 		t.Errorf("the stream holds %d entries, want %d", len(got), len(ids))
 	}
 }
+
+// TestSpoolLeavesNoEmptySegments: a disk that fails write after write is not filled with files.
+func TestSpoolLeavesNoEmptySegments(t *testing.T) {
+	dir := t.TempDir()
+	store := &heldStore{}
+	release := store.hold()
+	b := newBuffered(t, store, spoolConfig(dir))
+	sp := b.room.(*spool)
+	take(t, b, "a")
+	whole := sp.sync
+	sp.sync = func(*os.File) error { return errors.New("no space left on device") }
+	for range 20 {
+		wantIs(t, b.Write(t.Context(), named("lost")), ErrSpoolFailed)
+	}
+	if left := files(t, dir, "*.seg"); len(left) != 1 {
+		t.Errorf("%d segments are there, want the one that holds an entry: %v", len(left), left)
+	}
+	sp.sync = whole
+	take(t, b, "b")
+	release()
+	mustClose(t, b)
+	if store.ids() != "a b" {
+		t.Errorf("forwarded %q, want a b", store.ids())
+	}
+}
