@@ -27,8 +27,8 @@ var (
 	// NewBuffered when the directory cannot be used. The next entry is tried again.
 	ErrSpoolFailed = errors.New("auditstore: the spool failed")
 
-	// ErrSpoolCorrupt is what OnError gets, with a zero Entry, for bytes of the spool that are no readable record. They are
-	// kept in a file of the directory, which the error names.
+	// ErrSpoolCorrupt is what OnError gets, with a zero Entry, for bytes of the spool that are no readable record, and for a file
+	// of it that could not be read several times. They are kept in a file of the directory, which the error names.
 	ErrSpoolCorrupt = errors.New("auditstore: corrupt spool")
 
 	// ErrClosed is returned by Buffered.Write after Close.

@@ -52,8 +52,11 @@ type segment struct {
 	path        string
 	first, last uint64 // last is 0 where nothing in it can be read
 	size        int64
-	sealed      bool // nothing more is appended
-	read        bool // the reader has come to its end
+	sealed      bool   // nothing more is appended
+	read        bool   // the reader has come to its end
+	count       int    // of the entries that are still to be read, unless it is uncounted
+	uncounted   bool   // it could not be looked through when the spool was opened
+	aside       string // where it could not be read, the name to keep it under; nothing more is written to it
 }
 
 // group is what one fsync covers.
@@ -163,6 +166,7 @@ func (sp *spool) write(g *group) error {
 	defer sp.mu.Unlock()
 	seg.size += int64(len(g.data))
 	seg.last, sp.last = g.last, g.last
+	seg.count += g.count
 	sp.counts.accept(g.count)
 	sp.grown.Broadcast()
 	return nil
@@ -174,7 +178,7 @@ func (sp *spool) segmentFor(g *group) (*segment, error) {
 	defer sp.mu.Unlock()
 	if sp.active != nil {
 		seg := sp.segments[len(sp.segments)-1]
-		if seg.size+int64(len(g.data)) <= sp.segmentMax || seg.size == 0 {
+		if seg.aside == "" && (seg.size+int64(len(g.data)) <= sp.segmentMax || seg.size == 0) {
 			return seg, nil
 		}
 		sp.seal()

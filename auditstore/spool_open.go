@@ -77,12 +77,12 @@ func (sp *spool) openSegment(path string, newest bool) error {
 	if err != nil {
 		return fmt.Errorf("%s is not the name of a segment: move the file elsewhere", path)
 	}
+	sp.next = first // it takes this number also where nothing in it can be read
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return err
+		return sp.openUnreadable(path, first)
 	}
 	seg := &segment{path: path, first: first, sealed: true, size: int64(len(data))}
-	sp.next = first // it takes this number also where nothing in it can be read
 	for at := 0; at < len(data); {
 		rec, n, err := parseRecord(data[at:])
 		if errors.Is(err, errCutShort) && newest {
@@ -102,11 +102,26 @@ func (sp *spool) openSegment(path string, newest bool) error {
 	return nil
 }
 
+// openUnreadable leaves the segment to the reader, who tries again. Its entries have at most these numbers.
+func (sp *spool) openUnreadable(path string, first uint64) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	seg := &segment{path: path, first: first, sealed: true, uncounted: true, size: info.Size()}
+	seg.last = first + uint64(seg.size)/(recordHeader+recordFixed)
+	sp.last = max(sp.last, seg.last)
+	sp.size += seg.size
+	sp.segments = append(sp.segments, seg)
+	return nil
+}
+
 func (sp *spool) found(seg *segment, rec record) {
 	seg.last = max(seg.last, rec.sequence)
 	if rec.sequence <= sp.skip {
 		return
 	}
+	seg.count++
 	if sp.counts.depth.Add(1) == 1 {
 		sp.counts.oldest.Store(rec.accepted)
 	}

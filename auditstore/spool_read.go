@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 )
 
 // read yields the records in order, from the oldest that was not settled, as they come to be on disk.
@@ -20,6 +22,7 @@ func (sp *spool) read(ctx context.Context) {
 	})()
 	var seg *segment
 	var at int64
+	tries := 0
 	for {
 		next, end := sp.await(ctx, seg, at)
 		if next == nil {
@@ -29,17 +32,62 @@ func (sp *spool) read(ctx context.Context) {
 			seg, at = next, 0
 		}
 		data, err := readRange(seg.path, at, end)
-		if err != nil {
-			sp.counts.fail(fmt.Errorf("%w: reading the spool: %w", ErrSpoolFailed, err))
-			if !pause(ctx, diskPause) {
+		if err == nil {
+			tries = 0
+			if !sp.yield(ctx, seg, at, data) {
 				return
 			}
+			at = end
 			continue
 		}
-		if !sp.yield(ctx, seg, at, data) {
+		sp.counts.fail(fmt.Errorf("%w: reading the spool: %w", ErrSpoolFailed, err))
+		if !pause(ctx, diskPause) {
 			return
 		}
-		at = end
+		if tries++; tries < readTries || passing(err) {
+			continue
+		}
+		if !sp.send(ctx, record{corrupt: sp.giveUp(seg, at, end, err)}) {
+			return
+		}
+		at, tries = end, 0
+	}
+}
+
+// readTries is how often a segment is tried to be read before it is set aside.
+const readTries = 5
+
+// passing says whether an error is the process's or the system's, and not the file's.
+func passing(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
+// giveUp goes on without a part of a segment that cannot be read, and returns the report of it. The file is kept: it is set aside
+// under another name once nothing more is written to it.
+func (sp *spool) giveUp(seg *segment, from, to int64, cause error) error {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	if seg.aside == "" {
+		seg.aside = fmt.Sprintf("%s.%d.unreadable", seg.path, time.Now().UnixNano())
+	}
+	lost := "those of its entries that were not forwarded before"
+	if !seg.uncounted {
+		lost = fmt.Sprintf("%d of its entries", seg.count)
+	}
+	sp.counts.depth.Add(-int64(seg.count))
+	seg.count = 0
+	return fmt.Errorf("%w: %w: the bytes %d to %d of %s cannot be read, and %s are not forwarded; where it is still there, it is kept as %s: "+
+		"to forward them, give it its old name in an empty directory, and open a Buffered on that", ErrSpoolCorrupt, cause, from, to,
+		seg.path, lost, seg.aside)
+}
+
+// send returns false when the context ends.
+func (sp *spool) send(ctx context.Context, rec record) bool {
+	select {
+	case sp.out <- rec:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -92,6 +140,7 @@ func readRange(path string, from, to int64) ([]byte, error) {
 
 // yield sends the records of data, which is at the given place of the segment. It returns false when the context ends.
 func (sp *spool) yield(ctx context.Context, seg *segment, at int64, data []byte) bool {
+	passed := 0
 	for len(data) > 0 {
 		rec, n, err := parseRecord(data)
 		if err != nil {
@@ -100,13 +149,22 @@ func (sp *spool) yield(ctx context.Context, seg *segment, at int64, data []byte)
 			}
 		}
 		if rec.corrupt != nil || rec.sequence > sp.skip {
-			select {
-			case sp.out <- rec:
-			case <-ctx.Done():
+			if rec.corrupt == nil {
+				passed++
+			}
+			if rec.corrupt == nil && seg.uncounted {
+				sp.counts.depth.Add(1)
+			}
+			if !sp.send(ctx, rec) {
 				return false
 			}
 		}
 		data, at = data[n:], at+int64(n)
+	}
+	if !seg.uncounted {
+		sp.mu.Lock()
+		seg.count -= passed
+		sp.mu.Unlock()
 	}
 	return true
 }

@@ -28,11 +28,15 @@ func (sp *spool) settle(rec record) {
 func (sp *spool) sweep() {
 	for len(sp.segments) > 0 {
 		seg := sp.segments[0]
-		if !seg.sealed || !seg.read || seg.last > sp.settled {
+		if !seg.sealed || !seg.read || seg.last > sp.settled && seg.aside == "" {
 			return
 		}
-		// A file that stays is found again by the next process, and passed over.
-		_ = os.Remove(seg.path)
+		if seg.aside != "" {
+			_ = os.Rename(seg.path, seg.aside) // it may be gone
+		} else {
+			// A file that stays is found again by the next process, and passed over.
+			_ = os.Remove(seg.path)
+		}
 		sp.size -= seg.size
 		sp.segments = sp.segments[1:]
 	}
