@@ -147,7 +147,7 @@ func checkWriter(store Writer) error {
 // safe to write again.
 //
 // The error is a *WriteError that wraps ErrInvalidID, ErrInvalidEntry, ErrTooLarge, ErrQueueFull, ErrDropped, ErrSpoolFull,
-// ErrSpoolFailed, ErrNotReady or ErrClosed.
+// ErrSpoolFailed, ErrNotReady or ErrClosed, or ErrInvalidConfig where NewBuffered did not make b.
 func (b *Buffered) Write(ctx context.Context, entry Entry) error {
 	if entry.ID == "" {
 		entry.ID = NewID()

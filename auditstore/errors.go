@@ -7,7 +7,7 @@ import (
 
 var (
 	// ErrInvalidConfig is returned by New when Config or the JetStream handle, and by Open when the binding or an option, cannot
-	// be used, whatever the server says.
+	// be used, whatever the server says; and by every call on a store that neither of them made.
 	ErrInvalidConfig = errors.New("auditstore: invalid configuration")
 
 	// ErrNotReady is returned when the stream cannot do what was asked now: it does not exist, is not set up for an audit

@@ -12,7 +12,8 @@ import (
 //
 // It returns ErrInvalidID for an id that cannot be one, ErrNotFound only where the stream itself says that it holds no such
 // entry, a *CorruptError where the message under the id is not an entry, and ErrNotReady where no answer came in time. An id
-// that holds nothing but key-value deletion markers is a *CorruptError too: somebody deleted it, which "not found" would hide.
+// that holds nothing but key-value deletion markers is a *CorruptError too: somebody deleted it, which "not found" would hide. Where
+// New did not make the store it is ErrInvalidConfig.
 func (s *StreamStore) Get(ctx context.Context, id string) (*Entry, error) {
 	if err := s.opened(); err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ var errMoved = errors.New("the stream changed while it was read")
 // Corrupt messages count and keep their place: a page with two of them holds two entries fewer, and comes together with an error
 // that joins a *CorruptError for each. So a page that comes with an error matching ErrCorrupt is complete but for the messages
 // that the error names. With every other error there is no page: ErrInvalidRange for a negative limit or offset, ErrNotReady or
-// ErrIncomplete where the page could not be read whole.
+// ErrIncomplete where the page could not be read whole, ErrInvalidConfig where New did not make the store.
 func (s *StreamStore) List(ctx context.Context, limit, offset int) ([]Entry, int, error) {
 	if err := s.opened(); err != nil {
 		return nil, 0, err

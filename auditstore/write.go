@@ -41,8 +41,9 @@ var errConflicting = errors.New("the stream holds a message under this id")
 // It tries again, about once a second, until the context's deadline, or for WriteTimeout where there is none. Writing the same
 // entry again is safe: it is stored once. So a caller that wants to repeat a failed write should set ID and Timestamp itself.
 //
-// The error is a *WriteError that wraps ErrInvalidID, ErrInvalidEntry, ErrConflict, ErrTooLarge, ErrStreamFull or ErrNotReady.
-// After ErrNotReady the entry may have been stored all the same; after all others it was not.
+// The error is a *WriteError that wraps ErrInvalidID, ErrInvalidEntry, ErrConflict, ErrTooLarge, ErrStreamFull or ErrNotReady, or
+// ErrInvalidConfig where New did not make the store. After ErrNotReady the entry may have been stored all the same; after all
+// others it was not.
 func (s *StreamStore) Write(ctx context.Context, entry Entry) error {
 	if entry.ID == "" {
 		entry.ID = NewID()
