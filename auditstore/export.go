@@ -49,7 +49,12 @@ const (
 //
 // An error that matches ErrCorrupt, and neither ErrNotReady nor ErrIncomplete, says how many messages are not entries, and
 // names the first of them; the export is whole but for these, which are marked in it. With every other error w holds a part.
+//
+// It returns ErrInvalidQuery for a query or a format that cannot be, and for a nil writer.
 func (s *StreamStore) Export(ctx context.Context, w io.Writer, options ExportOptions) (int, error) {
+	if w == nil {
+		return 0, fmt.Errorf("%w: the writer is nil: give one to write to", ErrInvalidQuery)
+	}
 	if options.Query.Order == 0 {
 		options.Query.Order = AsStored
 	}

@@ -151,6 +151,8 @@ func TestMisuseIsAnError(t *testing.T) {
 		wantIs(t, s.Write(t.Context(), Entry{}), ErrInvalidConfig)
 	}
 	s, _, _ := open(t)
+	_, err := s.Export(t.Context(), nil, ExportOptions{})
+	wantIs(t, err, ErrInvalidQuery)
 	s.limits.probe = 0
 	if err := s.Write(nil, named("a")); err != nil { //nolint:staticcheck // a nil context is the point
 		t.Error(err)
