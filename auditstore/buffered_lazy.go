@@ -3,7 +3,7 @@ package auditstore
 import (
 	"context"
 	"fmt"
-	"sync"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -13,8 +13,8 @@ type LazyWriter struct {
 	js  jetstream.JetStream
 	cfg Config
 
-	mu    sync.Mutex
-	store *StreamStore // once it is open
+	opening chan struct{} // held by the call that opens the store, so that waiting for it ends with the context
+	store   atomic.Pointer[StreamStore]
 }
 
 var _ Writer = (*LazyWriter)(nil)
@@ -25,7 +25,7 @@ func NewLazyWriter(js jetstream.JetStream, cfg Config) (*LazyWriter, error) {
 	if err := checkConfig(js, cfg); err != nil {
 		return nil, err
 	}
-	return &LazyWriter{js: js, cfg: cfg}, nil
+	return &LazyWriter{js: js, cfg: cfg, opening: make(chan struct{}, 1)}, nil
 }
 
 // Write opens the store as New does, unless an earlier call has, and writes the entry. It returns what New or StreamStore.Write
@@ -42,16 +42,26 @@ func (l *LazyWriter) streamStore(ctx context.Context) (*StreamStore, error) {
 	if err := l.opened(); err != nil {
 		return nil, err
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.store == nil {
-		s, err := New(ctx, l.js, l.cfg)
-		if err != nil {
-			return nil, err
-		}
-		l.store = s
+	if s := l.store.Load(); s != nil {
+		return s, nil
 	}
-	return l.store, nil
+	if ctx == nil {
+		ctx = context.Background()
+	}
+	select {
+	case l.opening <- struct{}{}:
+		defer func() { <-l.opening }()
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: another call is opening the stream: %w", ErrNotReady, ctx.Err())
+	}
+	if s := l.store.Load(); s != nil {
+		return s, nil
+	}
+	s, err := New(ctx, l.js, l.cfg)
+	if err == nil {
+		l.store.Store(s)
+	}
+	return s, err
 }
 
 // opened lets a nil or zero LazyWriter fail with an error.
