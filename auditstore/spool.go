@@ -84,8 +84,8 @@ const (
 
 func (sp *spool) put(ctx context.Context, rec record) error {
 	need := recordSize(rec)
-	if need > maxRecord {
-		return fmt.Errorf("%w: it has %d bytes, and the spool takes %d", ErrTooLarge, need, maxRecord)
+	if most := min(maxRecord, sp.max); int64(need) > most {
+		return fmt.Errorf("%w: it has %d bytes, and the spool takes %d (at most MaxSpoolBytes)", ErrTooLarge, need, most)
 	}
 	g, err := sp.join(rec, int64(need))
 	if err != nil {

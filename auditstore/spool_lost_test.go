@@ -97,3 +97,18 @@ func onlyName(t *testing.T, dir, pattern string) string {
 	}
 	return paths[0]
 }
+
+// TestEntryLargerThanTheSpool never fits, which is not that the spool is full.
+func TestEntryLargerThanTheSpool(t *testing.T) {
+	cfg := spoolConfig(t.TempDir())
+	cfg.MaxSpoolBytes = minSpoolBytes
+	b := newBuffered(t, &heldStore{}, cfg)
+	large := named("large")
+	large.Path = strings.Repeat("x", minSpoolBytes)
+	wantIs(t, b.Write(t.Context(), large), ErrTooLarge)
+	take(t, b, "a")
+	mustClose(t, b)
+	if stats := b.Stats(); stats.Dropped != 0 || stats.Written != 1 {
+		t.Errorf("Stats are %+v", stats)
+	}
+}
