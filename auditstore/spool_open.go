@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,7 +42,7 @@ func openSpool(ctx context.Context, dir string, limit int64, c *counts) (*spool,
 }
 
 func (sp *spool) open() (err error) {
-	if err := os.MkdirAll(sp.dir, 0o700); err != nil {
+	if err := makeDir(sp.dir); err != nil {
 		return err
 	}
 	if sp.lock, err = lockFile(filepath.Join(sp.dir, "lock")); err != nil {
@@ -64,6 +65,23 @@ func (sp *spool) open() (err error) {
 	sp.last = max(sp.last, sp.settled)
 	sp.next = max(sp.next, sp.last) + 1
 	return nil
+}
+
+// makeDir makes the directory, and those above it, so that a crash does not take them away with what is synced in them.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := makeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
 }
 
 func globEscape(dir string) string {
