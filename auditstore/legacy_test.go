@@ -1,8 +1,11 @@
 package auditstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -44,6 +47,9 @@ func TestLegacyDefect_EveryListLeavesAConsumer(t *testing.T) {
 	}
 }
 
+// TestLegacyDefect_ListAllIsCutShort: the legacy reader waited 5 seconds at most, and returned what it had got by then, with a nil
+// error. It is not the size that shows that here, which it would perhaps have read in time, but the second part: a read that
+// cannot be completed fails, and returns nothing. The size makes the read go through a consumer, in many batches.
 func TestLegacyDefect_ListAllIsCutShort(t *testing.T) {
 	s, js, srv := open(t)
 	const total = 30_000
@@ -173,6 +179,25 @@ func TestLegacyDefect_CorruptEntriesShiftOrEndAnExport(t *testing.T) {
 		t.Errorf("ListAll is %q", idsOf(all))
 	}
 	wantSequences(t, err, 9, 8, 7, 6, 5, 4, 3, 2)
+	for _, probe := range []int{s.limits.probe, 0} { // one by one, and by a consumer
+		s.limits.probe = probe
+		var out bytes.Buffer
+		n, err := s.Export(t.Context(), &out, ExportOptions{})
+		wantSequences(t, err, 2, 3, 4, 5, 6, 7, 8, 9)
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		if n != 3 || len(lines) != 11 {
+			t.Fatalf("Export wrote %d entries in %d lines, want 3 in 11:\n%s", n, len(lines), out.String())
+		}
+		for i, line := range lines {
+			want := fmt.Sprintf(`{"corrupt":{"sequence":%d}}`, i+1)
+			if id := "a        bc"[i : i+1]; id != " " {
+				want = fmt.Sprintf(`{"id":%q,`, id)
+			}
+			if !strings.HasPrefix(line, want) {
+				t.Errorf("line %d is %s, want %s", i+1, line, want)
+			}
+		}
+	}
 	_, err = s.Get(t.Context(), "x1")
 	wantSequences(t, err, 2)
 }
