@@ -103,7 +103,7 @@ func environmentBinding() (*binding, error) {
 
 // namedFile names a file for messages. The path only shows where there is such a file: it may be the secret itself, by mistake.
 func namedFile(variable, path string) string {
-	if _, err := os.Lstat(path); err != nil {
+	if _, err := os.Lstat(path); err != nil { //nolint:gosec // whoever sets the environment says which file is read
 		return "the file that $" + variable + " names"
 	}
 	return fmt.Sprintf("$%s (%s)", variable, path)

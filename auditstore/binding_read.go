@@ -56,8 +56,7 @@ func (b *binding) read(key string) (content []byte, given bool, err error) {
 
 // unreadable leaves out of the cause what was taken for a path. The place's name has it where it may be shown.
 func unreadable(p keyPlace, err error) error {
-	var of *fs.PathError
-	if errors.As(err, &of) {
+	if of, is := errors.AsType[*fs.PathError](err); is {
 		err = of.Err
 	}
 	return fmt.Errorf("%s cannot be read: %w: let the user that the workload runs as (uid %d) read it", p.name, err, os.Getuid())

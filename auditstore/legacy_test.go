@@ -64,7 +64,7 @@ func TestLegacyDefect_ListAllIsCutShort(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := 0
-	err = s.walk(t.Context(), snap, 0, false, func(*message) error {
+	err = s.walk(t.Context(), snap, 0, func(*message) error {
 		if seen++; seen == 1 {
 			srv.Stop()
 		}

@@ -23,7 +23,7 @@ func (s *StreamStore) ListAll(ctx context.Context) ([]Entry, error) {
 		return nil, fmt.Errorf("listing all entries: %w", err)
 	}
 	all := make([]read, 0, snap.count())
-	err = s.walk(ctx, snap, 0, false, func(m *message) error {
+	err = s.walk(ctx, snap, 0, func(m *message) error {
 		entry, err := s.decode(m)
 		all = append(all, read{ref: m.ref(), subject: m.subject, marker: m.isMarker(), entry: entry, err: err})
 		return nil

@@ -102,7 +102,7 @@ func TestAConsumerThatIsRemovedIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := uint64(0)
-	err = s.walk(t.Context(), snap, 0, false, func(m *message) error {
+	err = s.walk(t.Context(), snap, 0, func(m *message) error {
 		if m.sequence == 1 {
 			stream, err := js.Stream(t.Context(), testStream)
 			if err != nil {

@@ -136,7 +136,7 @@ func (c *scanner) walk(ctx context.Context, byTime bool, hidden map[uint64]bool)
 	}
 	c.done = int(c.snap.upTo(low))
 	total := max(int(c.snap.entries), c.done)
-	err = c.store.walk(ctx, c.snap, low, false, func(m *message) error {
+	err = c.store.walk(ctx, c.snap, low, func(m *message) error {
 		if hidden[m.sequence] || c.since != unknownTime && m.ref().at < c.since {
 			return nil
 		}

@@ -31,8 +31,8 @@ const (
 // walk shows every message of the snapshot above low and up to its last one to visit, in the order of the sequences save for
 // those that the consumer left out, which come last. It fails unless each was visited or has been removed from the stream. An
 // error of visit ends it and is returned as it is.
-func (s *StreamStore) walk(ctx context.Context, snap snapshot, low uint64, headersOnly bool, visit func(*message) error) error {
-	return s.walker(snap, low, visit).run(ctx, headersOnly)
+func (s *StreamStore) walk(ctx context.Context, snap snapshot, low uint64, visit func(*message) error) error {
+	return s.walker(snap, low, visit).run(ctx, false)
 }
 
 func (s *StreamStore) walker(snap snapshot, low uint64, visit func(*message) error) *walker {
