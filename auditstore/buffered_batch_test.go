@@ -64,7 +64,8 @@ func TestSpoolKeepsTheOrder(t *testing.T) {
 			if got := inStream(t, openOn(t, srv.JetStream())); !slices.Equal(got, ids) {
 				t.Errorf("the stream holds %d entries, want %d in their order: %v", len(got), len(ids), got)
 			}
-			if batched.Load() < 299 {
+			// What is collected while the server is away goes one by one: a single entry, or more where the forwarder begins late.
+			if batched.Load() < 200 {
 				t.Errorf("%d messages went in batches", batched.Load())
 			}
 		})
