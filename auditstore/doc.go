@@ -46,6 +46,10 @@
 // the same (a bucket moved into an empty stream, for example) nothing is kept in memory; where they differ, or where an id
 // was written twice, the store keeps 16 bytes for each message.
 //
+// The newest entries that were read are kept, those of the last 512 messages with a body of up to 4 KiB each, which makes about
+// 2 MiB a store at most: a newest page that is asked for again and again reads what is new, and one that it has, to notice that a
+// backup has taken the stream's place.
+//
 // [StreamStore.Page] costs what List does. A [Query] reads page by page from the newest entry down, or in one sweep where its order is
 // [AsStored]. [OldestFirst] is that sweep, too, unless the two orders differ, after the look at the headers. AsStored needs none,
 // unless an id was written twice.

@@ -248,27 +248,36 @@ func TestStoredHeadersCannotPassForTheServers(t *testing.T) {
 	}
 }
 
-// TestAPageCostsItsEntries counts requests: the stream's state, and one for each entry. What a store has to find out first, it
-// finds out once.
+// TestAPageCostsItsEntries counts requests: the stream's state, and one for each entry, of the newest ones only for those that were
+// not read before and for the newest one that was. What a store has to find out first, it finds out once.
 func TestAPageCostsItsEntries(t *testing.T) {
 	_, js, srv := open(t)
 	g := newGateway(t, srv)
 	s := openOn(t, g.js)
 	s.limits.probe = 10
 	fill(t, js, 60)
+	costs := func(what string, offset int, want int64) {
+		t.Helper()
+		before := g.asked.Load()
+		list(t, s, 5, offset)
+		if cost := g.asked.Load() - before; cost != want {
+			t.Errorf("%s: a page of 5 cost %d requests, want %d", what, cost, want)
+		}
+	}
 	page := func(what string, offset int) {
 		t.Helper()
 		list(t, s, 5, offset)
-		before := g.asked.Load()
-		list(t, s, 5, offset)
-		if cost := g.asked.Load() - before; cost != 6 {
-			t.Errorf("%s: a page of 5 cost %d requests, want 6", what, cost)
-		}
+		costs(what, offset, 6)
 	}
-	page("newest", 0)
+	costs("newest, the first time", 0, 7) // and the one below, to see that it is older
+	costs("newest", 0, 2)
+	publish(t, js, "new1", body("new1", "ada"))
+	publish(t, js, "new2", body("new2", "ada"))
+	costs("newest with two new ones", 0, 4)
 	page("middle", 30)
-	remove(t, js, 20, 22, 40, 58)
-	page("newest with holes", 0)
+	remove(t, js, 20, 22, 40, 60)
+	list(t, s, 5, 0)
+	costs("newest with holes", 0, 2)
 	page("middle with holes", 30)
 	for i := range 10 {
 		id := fmt.Sprintf("m%d", i)

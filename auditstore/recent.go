@@ -47,7 +47,7 @@ func (s *StreamStore) recent(ctx context.Context, p *page, limit uint64, from pl
 	if e.native.moved >= e.low() || !e.surround(uint64(s.limits.probe)) {
 		return false, nil
 	}
-	messages, err := s.fetch(ctx, bySequence(slices.Concat(sequences, e.below, e.above)))
+	messages, err := s.fetchKept(ctx, snap, slices.Concat(sequences, e.below, e.above))
 	if err != nil {
 		return false, err
 	}

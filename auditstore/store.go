@@ -63,6 +63,7 @@ type StreamStore struct {
 	holes   holes
 	native  span
 	ordered ordered
+	kept    kept
 }
 
 // limits are variables only so that tests can reach with few messages what happens with many.

@@ -163,7 +163,7 @@ func liveMB() float64 {
 
 // allocs counts what reading an entry allocates, with all that the connection does for it.
 func (b *bench) allocs(ctx context.Context) error {
-	if len(b.trail.ids) != b.smallest() || b.trail.replicas > 1 {
+	if b.trail.entries != b.smallest() || b.trail.replicas > 1 {
 		return nil
 	}
 	store, err := b.store(ctx)

@@ -8,7 +8,11 @@ import (
 	"github.com/osapi-io/auditstream-operator/auditstore"
 )
 
-const pageSize = 100
+const (
+	pageSize = 100
+	// fresh is how many entries are written between two turns of the newest page.
+	fresh = 10
+)
 
 // store opens the trail.
 func (b *bench) store(ctx context.Context) (*auditstore.StreamStore, error) {
@@ -57,7 +61,11 @@ func (b *bench) page(ctx context.Context, which string, offset int, bucket *buck
 			after: func(context.Context) error { return b.trail.check(bucket.entries, offset, pageSize) },
 		})
 	}
-	if err := b.race(ctx, b.rounds, b.budget, ways...); err != nil {
+	between := func(context.Context) error { return nil }
+	if offset == 0 {
+		between = func(ctx context.Context) error { return b.trail.grow(ctx, b.js, bucket, fresh) }
+	}
+	if err := b.raceAmid(ctx, between, b.rounds, b.budget, ways...); err != nil {
 		return err
 	}
 	b.table(fmt.Sprintf("%s page of %d", which, pageSize), ways...)
@@ -68,7 +76,7 @@ func (b *bench) page(ctx context.Context, which string, offset int, bucket *buck
 	switch {
 	case !b.trail.holes():
 		b.worst(which+"_vs_best", best, b.trail.String())
-	case len(b.trail.ids) == b.largest:
+	case b.trail.entries == b.largest:
 		b.worst(which+"_holes_vs_consumer", best, b.trail.String())
 	}
 	for _, w := range []*way{list, page} {
@@ -87,7 +95,12 @@ func (b *bench) ours(ctx context.Context, offset int) (list, page *way, err erro
 	if err != nil {
 		return nil, nil, err
 	}
-	if store, err = b.store(ctx); err != nil { // one that knows nothing of the trail
+	// Each has a store that knows nothing of the trail, nor what the other one has read.
+	if store, err = b.store(ctx); err != nil {
+		return nil, nil, err
+	}
+	paging, err := b.store(ctx)
+	if err != nil {
 		return nil, nil, err
 	}
 	var entries []auditstore.Entry
@@ -100,7 +113,7 @@ func (b *bench) ours(ctx context.Context, offset int) (list, page *way, err erro
 		return err
 	}}
 	page = &way{name: "Page", after: check, do: func(ctx context.Context) error {
-		p, err := store.Page(ctx, cursor, pageSize)
+		p, err := paging.Page(ctx, cursor, pageSize)
 		if err == nil {
 			entries = p.Entries
 		}

@@ -26,16 +26,29 @@ type way struct {
 // the machine does, and what one way leaves to be done, meets all of them. A way whose turns have taken longer than the budget has
 // no more of them.
 func (b *bench) race(ctx context.Context, rounds int, budget time.Duration, ways ...*way) error {
+	return b.raceAmid(ctx, func(context.Context) error { return nil }, rounds, budget, ways...)
+}
+
+// raceAmid is race with something that is done between the rounds, and takes no part of anybody's time.
+func (b *bench) raceAmid(ctx context.Context, between func(context.Context) error, rounds int, budget time.Duration, ways ...*way) error {
 	order := b.seeded(0)
 	for round := range rounds + 1 { // the first turn is to warm up
+		left := 0
 		for _, i := range order.Perm(len(ways)) {
 			w := ways[i]
 			if w.sum > budget && len(w.took) >= 5 || w.slow && len(w.took) >= 5 {
 				continue
 			}
+			left++
 			if err := w.turn(ctx); err != nil {
 				return fmt.Errorf("%s: %w", w.name, err)
 			}
+		}
+		if left == 0 {
+			return nil
+		}
+		if err := between(ctx); err != nil {
+			return err
 		}
 		if round == 0 {
 			runtime.GC()

@@ -104,14 +104,14 @@ const (
 
 // buffered measures writing without waiting, until every entry is stored. Beside it is nats.go's own asynchronous publish.
 func (b *bench) buffered(ctx context.Context) error {
-	if b.trail.replicas > 1 || b.trail.storage != "file" || len(b.trail.ids) != b.smallest() {
+	if b.trail.replicas > 1 || b.trail.storage != "file" || b.trail.entries != b.smallest() {
 		return nil
 	}
 	store, err := b.store(ctx)
 	if err != nil {
 		return err
 	}
-	n := min(bufferedEntries, 10*len(b.trail.ids))
+	n := min(bufferedEntries, 10*b.trail.entries)
 	ways := []*way{
 		{name: "Block, 1 writer", do: func(ctx context.Context) error { return b.writeBuffered(ctx, store, n, 1) }},
 		{name: "Block, 16 writers", do: func(ctx context.Context) error { return b.writeBuffered(ctx, store, n, 16) }},

@@ -35,12 +35,13 @@ type trail struct {
 	random   *rand.Rand
 	replicas int
 	storage  string
+	entries  int      // that it was made with
 	ids      []string // of the sequences from 1 on
 	alive    []uint64 // the sequences that are left, lowest first
 }
 
 func newTrail(seed uint64, entries, replicas int, storage string) *trail {
-	t := &trail{random: rand.New(rand.NewPCG(seed, uint64(entries))), replicas: replicas, storage: storage}
+	t := &trail{random: rand.New(rand.NewPCG(seed, uint64(entries))), replicas: replicas, storage: storage, entries: entries}
 	t.ids, t.alive = make([]string, entries), make([]uint64, entries)
 	for i := range entries {
 		t.ids[i], t.alive[i] = t.newID(time.Now().Add(time.Duration(i-entries)*time.Second)), uint64(i+1)
@@ -53,7 +54,7 @@ func (t *trail) String() string {
 	if len(t.alive) < len(t.ids) {
 		holes = fmt.Sprintf(", %d %% holes", holesPercent)
 	}
-	return fmt.Sprintf("R%d %s, %d entries%s", t.replicas, t.storage, len(t.ids), holes)
+	return fmt.Sprintf("R%d %s, %d entries%s", t.replicas, t.storage, t.entries, holes)
 }
 
 func (t *trail) holes() bool { return len(t.alive) < len(t.ids) }
@@ -131,6 +132,28 @@ func (t *trail) fill(ctx context.Context, js jetstream.JetStream) error {
 	}
 	fmt.Printf("\n== %s, %d bytes each (filled in %.1f s)\n", t, size/len(t.ids), time.Since(began).Seconds())
 	return t.ordered(ctx, stream)
+}
+
+// grow writes n more entries, to the bucket as well where there is one.
+func (t *trail) grow(ctx context.Context, js jetstream.JetStream, bucket *bucketReader, n int) error {
+	for range n {
+		id := t.newID(time.Now())
+		msg, err := t.message(id, time.Now())
+		if err != nil {
+			return err
+		}
+		if _, err := js.PublishMsg(ctx, msg); err != nil {
+			return fmt.Errorf("writing one more entry: %w", err)
+		}
+		if bucket != nil {
+			if _, err := bucket.kv.Put(ctx, id, msg.Data); err != nil {
+				return fmt.Errorf("putting one more entry: %w", err)
+			}
+		}
+		t.ids = append(t.ids, id)
+		t.alive = append(t.alive, uint64(len(t.ids)))
+	}
+	return nil
 }
 
 func settled(ctx context.Context, js jetstream.JetStream) error {
