@@ -33,6 +33,8 @@ type sample struct {
 	// memory is the operator's largest resident set size above the idle one, in MB; writes what it wrote to the API server.
 	memory float64
 	writes rig.Writes
+	// servers and operator are the processor time of the nats-servers and of the operator, for the whole.
+	servers, operator time.Duration
 }
 
 // bench is a rig and the bucket that is copied.
@@ -95,10 +97,19 @@ func (b *bench) measure(ctx context.Context) ([]result, error) {
 
 // once makes one copy, takes the times from the stream, and deletes it.
 func (b *bench) once(ctx context.Context, copy func(context.Context) (sample, error)) (sample, error) {
+	before, err := b.ServersProcessorTime()
+	if err != nil {
+		return sample{}, err
+	}
 	s, err := copy(ctx)
 	if err != nil {
 		return sample{}, err
 	}
+	after, err := b.ServersProcessorTime()
+	if err != nil {
+		return sample{}, err
+	}
+	s.servers = after - before
 	stream, err := b.JS.Stream(ctx, target)
 	if err != nil {
 		return sample{}, err
@@ -144,9 +155,18 @@ func (b *bench) cost(ctx context.Context, pid int, copy func() (time.Duration, e
 	if err != nil {
 		return sample{}, err
 	}
+	began, err := rig.ProcessorTime(pid)
+	if err != nil {
+		return sample{}, err
+	}
 	if s.whole, err = copy(); err != nil {
 		return sample{}, err
 	}
+	ended, err := rig.ProcessorTime(pid)
+	if err != nil {
+		return sample{}, err
+	}
+	s.operator = ended - began
 	peak, err := rig.PeakResidentMB(pid)
 	if err != nil {
 		return sample{}, err

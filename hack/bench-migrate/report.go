@@ -44,6 +44,11 @@ func (r *result) memory() float64 {
 	return median(r.samples, func(s sample) float64 { return s.memory })
 }
 
+// perEntry is a processor time for each entry, in microseconds.
+func (r *result) perEntry(of func(sample) time.Duration) float64 {
+	return float64(median(r.samples, of).Nanoseconds()) / 1000 / float64(r.entries)
+}
+
 // writesPerSecond is over all that the operator does until Migrated is True.
 func (r *result) writesPerSecond() float64 {
 	return median(r.samples, func(s sample) float64 { return s.writes.Sum() / s.whole.Seconds() })
@@ -54,15 +59,17 @@ func rate(entries int, took time.Duration) float64 { return float64(entries) / t
 func printTable(w io.Writer, results []result) {
 	fmt.Fprintln(w, "\nCopy: from the first to the last entry stored. To the end: from the request; with the operator until every entry was")
 	fmt.Fprintln(w, "read back and compared. Memory: the operator's peak above idle. Writes: the operator's to the API server, by the second.")
+	fmt.Fprintln(w, "Servers, operator: the processor time of all nats-servers, and of the operator, to the end, in microseconds an entry.")
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "replicas\tentries\tway\tcopy s\tcopy/s\tto the end s\tto the end/s\tmemory MB\twrites/s\t")
+	fmt.Fprintln(t, "replicas\tentries\tway\tcopy s\tcopy/s\tto the end s\tto the end/s\tservers\toperator\tmemory MB\twrites/s\t")
 	for _, r := range results {
-		fmt.Fprintf(t, "%d\t%d\t%s\t%.1f\t%.0f\t%.1f\t%.0f\t", r.replicas, r.entries, r.way,
-			r.copying().Seconds(), rate(r.entries, r.copying()), r.whole().Seconds(), rate(r.entries, r.whole()))
+		fmt.Fprintf(t, "%d\t%d\t%s\t%.1f\t%.0f\t%.1f\t%.0f\t%.1f\t", r.replicas, r.entries, r.way,
+			r.copying().Seconds(), rate(r.entries, r.copying()), r.whole().Seconds(), rate(r.entries, r.whole()),
+			r.perEntry(func(s sample) time.Duration { return s.servers }))
 		if r.way == wayOperator {
-			fmt.Fprintf(t, "%.0f\t%.2f\t\n", r.memory(), r.writesPerSecond())
+			fmt.Fprintf(t, "%.1f\t%.0f\t%.2f\t\n", r.perEntry(func(s sample) time.Duration { return s.operator }), r.memory(), r.writesPerSecond())
 		} else {
-			fmt.Fprint(t, "\t\t\n")
+			fmt.Fprint(t, "\t\t\t\n")
 		}
 	}
 	_ = t.Flush()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Writes counts, from the API server's own metrics, the writes of the operator: to AuditStreams, but for their creation
@@ -63,6 +64,42 @@ func PeakResidentMB(pid int) (float64, error) { return memoryMB(pid, "VmHWM:") }
 // ResetPeak forgets the largest resident set size of a process.
 func ResetPeak(pid int) error {
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0o200) // #nosec G306 -- not a file of ours
+}
+
+// ticksPerSecond is the unit of times in /proc, which is the same on every architecture that Go runs on.
+const ticksPerSecond = 100
+
+// ProcessorTime is what the processes have used of the processors since they began.
+func ProcessorTime(pids ...int) (time.Duration, error) {
+	var sum time.Duration
+	for _, pid := range pids {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return 0, err
+		}
+		// After the name, which is in parentheses, utime and stime are the 12th and 13th field.
+		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		if len(fields) < 13 {
+			return 0, fmt.Errorf("/proc/%d/stat is %q", pid, text)
+		}
+		for _, field := range fields[11:13] {
+			ticks, err := strconv.ParseInt(field, 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+			}
+			sum += time.Duration(ticks) * time.Second / ticksPerSecond
+		}
+	}
+	return sum, nil
+}
+
+// ServersProcessorTime is what the nats-servers have used of the processors since they began.
+func (r *Rig) ServersProcessorTime() (time.Duration, error) {
+	pids := make([]int, len(r.servers))
+	for i, server := range r.servers {
+		pids[i] = server.Pid()
+	}
+	return ProcessorTime(pids...)
 }
 
 func memoryMB(pid int, field string) (float64, error) {
