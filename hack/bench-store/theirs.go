@@ -26,6 +26,8 @@ type consumerReader struct {
 	stream  jetstream.Stream
 	used    []string
 	entries []auditstore.Entry
+	// newest is the sequence of the first of the entries.
+	newest uint64
 }
 
 // page reads limit entries after offset, newest first.
@@ -34,8 +36,16 @@ func (c *consumerReader) page(ctx context.Context, limit, offset int) error {
 	if err != nil {
 		return err
 	}
-	state := info.State
-	c.entries = nil
+	// A replica that lags behind does not have the newest entries yet.
+	for {
+		if err := c.from(ctx, info.State, limit, offset); err != nil || offset > 0 || c.newest >= info.State.LastSeq {
+			return err
+		}
+	}
+}
+
+func (c *consumerReader) from(ctx context.Context, state jetstream.StreamState, limit, offset int) error {
+	c.entries, c.newest = nil, 0
 	switch {
 	case state.NumDeleted == 0:
 		return c.read(ctx, state.LastSeq-uint64(offset+limit)+1, limit, limit)
@@ -49,7 +59,8 @@ func (c *consumerReader) page(ctx context.Context, limit, offset int) error {
 			}
 		}
 	}
-	if info, err = c.stream.Info(ctx, jetstream.WithDeletedDetails(true)); err != nil {
+	info, err := c.stream.Info(ctx, jetstream.WithDeletedDetails(true))
+	if err != nil {
 		return err
 	}
 	rank := info.State.Msgs - uint64(offset+limit)
@@ -70,29 +81,39 @@ func (c *consumerReader) read(ctx context.Context, start uint64, n, limit int) e
 	c.used = append(c.used, consumer.CachedInfo().Name)
 	// The number of messages that are there is known: what is not is not waited for.
 	n = min(n, int(consumer.CachedInfo().NumPending))
-	entries, err := fetch(consumer, n)
+	entries, newest, err := fetch(consumer, n)
 	for errors.Is(err, nats.ErrNoResponders) && ctx.Err() == nil { // the servers of a cluster hear of a new consumer one by one
-		entries, err = fetch(consumer, n)
+		entries, newest, err = fetch(consumer, n)
 	}
+	c.newest = newest
 	slices.Reverse(entries)
 	c.entries = entries[:min(limit, len(entries))]
 	return err
 }
 
-func fetch(consumer jetstream.Consumer, n int) ([]auditstore.Entry, error) {
+// fetch returns the entries of n messages, and the sequence of the last one.
+func fetch(consumer jetstream.Consumer, n int) (entries []auditstore.Entry, newest uint64, err error) {
 	batch, err := consumer.Fetch(n, jetstream.FetchMaxWait(10*time.Second))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	entries := make([]auditstore.Entry, 0, n)
+	entries = make([]auditstore.Entry, 0, n)
+	var last jetstream.Msg
 	for msg := range batch.Messages() {
 		var entry auditstore.Entry
 		if err := json.Unmarshal(msg.Data(), &entry); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		entries = append(entries, entry)
+		entries, last = append(entries, entry), msg
 	}
-	return entries, batch.Error()
+	if last != nil {
+		meta, err := last.Metadata()
+		if err != nil {
+			return nil, 0, err
+		}
+		newest = meta.Sequence.Stream
+	}
+	return entries, newest, batch.Error()
 }
 
 // clean deletes the consumers, and waits until the server is free again.
