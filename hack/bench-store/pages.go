@@ -61,7 +61,7 @@ func (b *bench) page(ctx context.Context, which string, offset int, bucket *buck
 			after: func(context.Context) error { return b.trail.check(bucket.entries, offset, pageSize) },
 		})
 	}
-	between := func(context.Context) error { return nil }
+	between := nothing
 	if offset == 0 {
 		between = func(ctx context.Context) error { return b.trail.grow(ctx, b.js, bucket, fresh) }
 	}

@@ -26,8 +26,10 @@ type way struct {
 // the machine does, and what one way leaves to be done, meets all of them. A way whose turns have taken longer than the budget has
 // no more of them.
 func (b *bench) race(ctx context.Context, rounds int, budget time.Duration, ways ...*way) error {
-	return b.raceAmid(ctx, func(context.Context) error { return nil }, rounds, budget, ways...)
+	return b.raceAmid(ctx, nothing, rounds, budget, ways...)
 }
+
+func nothing(context.Context) error { return nil }
 
 // raceAmid is race with something that is done between the rounds, and takes no part of anybody's time.
 func (b *bench) raceAmid(ctx context.Context, between func(context.Context) error, rounds int, budget time.Duration, ways ...*way) error {

@@ -20,6 +20,7 @@ type copyJob struct {
 	migrate.Job
 	// created is when the stream was created.
 	created time.Time
+	// dropsAt is how many bytes the stream may hold before it drops its oldest entries, 0 where it never does.
 	dropsAt int64
 	// explain classifies an error of the run.
 	explain func(error) error
@@ -66,21 +67,22 @@ func (c *copies) takeTurn(ctx context.Context, job *copyJob) (release func(), er
 	if job.dropsAt > 0 {
 		waitFor = []chan struct{}{c.turnsOf(job.Stream), c.slots}
 	}
-	for i, turns := range waitFor {
+	var taken []chan struct{}
+	release = sync.OnceFunc(func() {
+		for _, turns := range taken {
+			<-turns
+		}
+	})
+	for _, turns := range waitFor {
 		select {
 		case turns <- struct{}{}:
+			taken = append(taken, turns)
 		case <-ctx.Done():
-			for _, taken := range waitFor[:i] {
-				<-taken
-			}
+			release()
 			return nil, context.Cause(ctx)
 		}
 	}
-	return sync.OnceFunc(func() {
-		for _, taken := range waitFor {
-			<-taken
-		}
-	}), nil
+	return release, nil
 }
 
 func (c *copies) turnsOf(stream string) chan struct{} {
