@@ -30,6 +30,7 @@ var _ = Describe("The operator in a Pod", Ordered, func() {
 		apply(ctx, "workloads/auditstream.yaml")
 		kubectl(ctx, "wait", "--namespace=payments", "--for=condition=Ready", "--timeout=1m", "auditstream/api-audit")
 		kubectl(ctx, "rollout", "status", "--timeout=2m", "--namespace=payments", "deployment/orders")
+		Eventually(statusOf(ordersURL+"/readyz"), soon).WithContext(ctx).Should(Equal(http.StatusOK))
 		for range ordersPerRun {
 			Expect(orders.order(ctx)).To(Succeed())
 		}
@@ -38,7 +39,7 @@ var _ = Describe("The operator in a Pod", Ordered, func() {
 
 	It("serves metrics to those who may read them", func(ctx SpecContext) {
 		url := fmt.Sprintf("https://%s:8443/metrics", theOperator(ctx).Status.PodIP)
-		Expect(statusOf(url)(ctx)).To(Equal(http.StatusUnauthorized))
+		Eventually(statusOf(url), soon).WithContext(ctx).Should(Equal(http.StatusUnauthorized))
 
 		reader := func() (int, []byte, error) {
 			token := kubectl(ctx, "create", "token", "--namespace="+operatorNamespace, "default")
@@ -67,7 +68,7 @@ var _ = Describe("The operator in a Pod", Ordered, func() {
 		Eventually(ready, soon).WithContext(ctx).Should(BeTrue())
 		Expect(theOperator(ctx).UID).To(Equal(pod.UID))
 		Expect(theOperator(ctx).Status.ContainerStatuses[0].RestartCount).To(BeZero())
-		kubectl(ctx, "wait", "--namespace=payments", "--for=condition=Available", "--timeout=1m", "deployment/orders")
+		Eventually(statusOf(ordersURL+"/readyz"), soon).WithContext(ctx).Should(Equal(http.StatusOK))
 		orders.expectWhole(ctx)
 	}, SpecTimeout(journeyTimeout))
 

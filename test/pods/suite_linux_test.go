@@ -74,8 +74,12 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	apply(ctx, "workloads/nats.yaml")
 	serveService(ctx, "nats", "nats")
 	kubectl(ctx, "rollout", "status", "--timeout=2m", "--namespace=nats", "statefulset/nats")
-	nc, err := nats.Connect(natsURL, nats.SetCustomDialer(inNode{}), nats.MaxReconnects(-1), nats.ReconnectWait(poll))
-	Expect(err).NotTo(HaveOccurred())
+	// The Service's endpoints follow the readiness of the Pods, so that the first connections may be refused.
+	var nc *nats.Conn
+	Eventually(func() (err error) {
+		nc, err = nats.Connect(natsURL, nats.SetCustomDialer(inNode{}), nats.MaxReconnects(-1), nats.ReconnectWait(poll))
+		return err
+	}, soon).Should(Succeed())
 	DeferCleanup(nc.Close)
 	env.js, err = jetstream.New(nc)
 	Expect(err).NotTo(HaveOccurred())
