@@ -61,11 +61,13 @@ func (s *StreamStore) info(ctx context.Context, opts ...jetstream.StreamInfoOpt)
 	if len(opts) > 0 {
 		wait = s.limits.request
 	}
-	err = s.inTries(ctx, wait, func(ctx context.Context) (err error) {
+	err = s.inTries(ctx, wait, func(ctx context.Context) error {
 		seen := s.end()
-		if info, err = s.stream.Info(ctx, opts...); err != nil {
+		now, err := s.stream.Info(ctx, opts...)
+		if err != nil {
 			return err
 		}
+		info = now
 		return s.reaches(seen, info)
 	})
 	if errors.Is(err, errBehind) {
@@ -127,12 +129,20 @@ func (s *StreamStore) acknowledged(sequence uint64) {
 func (s *StreamStore) inTries(ctx context.Context, wait time.Duration, request func(context.Context) error) error {
 	ctx, cancel := within(ctx, s.limits.request)
 	defer cancel()
+	var cause error
 	for {
 		try, cancelTry := context.WithTimeout(ctx, wait)
 		err := request(try)
 		cancelTry()
-		if err == nil || lasting(err) || !pause(ctx, lastPause/2) {
+		if err == nil || lasting(err) {
 			return err
+		}
+		// The end of the context says less than what an earlier try has met.
+		if ctx.Err() == nil || cause == nil {
+			cause = err
+		}
+		if !pause(ctx, lastPause/2) {
+			return cause
 		}
 	}
 }

@@ -183,12 +183,11 @@ func within(ctx context.Context, d time.Duration) (context.Context, context.Canc
 	return context.WithTimeout(ctx, d)
 }
 
-// pause waits and says whether the context is still alive.
+// pause waits and says whether the context is still alive, also where its end and that of the pause come together.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():
-		return false
 	case <-time.After(d):
-		return true
 	}
+	return ctx.Err() == nil
 }
