@@ -13,7 +13,7 @@ import (
 // behind lets the gateway answer as a leader does that ends before the sequence: for as many requests as left has.
 func behind(t *testing.T, g *gateway, sequence uint64, left *atomic.Int64) {
 	t.Helper()
-	state, err := g.js.Conn().Request("$JS.API.STREAM.INFO."+testStream, nil, time.Second)
+	state, err := g.js.Conn().Request("$JS.API.STREAM.INFO."+testStream, nil, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +105,7 @@ func TestStreamThatHasLostItsEnd(t *testing.T) {
 	_, _, srv := open(t)
 	g := newGateway(t, srv)
 	s := openOn(t, g.js)
-	s.limits.request = 300 * time.Millisecond
+	s.limits.request = time.Second
 	mustWrite(t, s, "a", "b", "c")
 	var left atomic.Int64
 	left.Store(1 << 30)

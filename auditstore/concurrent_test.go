@@ -53,7 +53,7 @@ func TestPagesUnderWritersAndExpiry(t *testing.T) {
 			}
 		})
 	}
-	for deadline := time.Now().Add(20 * time.Second); pages.Load() < 300 && time.Now().Before(deadline) && !t.Failed(); {
+	for deadline := time.Now().Add(3 * time.Minute); pages.Load() < 300 && time.Now().Before(deadline) && !t.Failed(); {
 		if _, err := s.ListAll(t.Context()); err != nil {
 			t.Errorf("ListAll: %v", err)
 		}
@@ -226,7 +226,7 @@ func TestClusterLosesItsLeaderUnderWriters(t *testing.T) {
 	for w := range writers {
 		wg.Go(func() {
 			for i := range each {
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // the servers may take long to elect
 				err := s.Write(ctx, named(fmt.Sprintf("w%d-%d", w, i)))
 				cancel()
 				if err != nil {
@@ -289,13 +289,18 @@ func leaderOf(t *testing.T, stream jetstream.Stream, servers []*natstest.Server)
 
 func eventually(t *testing.T, what string, try func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	eventuallyWithin(t, time.Minute, what, try)
+}
+
+func eventuallyWithin(t *testing.T, limit time.Duration, what string, try func() error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	err := try()
 	for err != nil && pause(ctx, 20*time.Millisecond) {
 		err = try()
 	}
 	if err != nil {
-		t.Fatalf("waited 20 s for %s: %v", what, err)
+		t.Fatalf("waited %s for %s: %v", limit, what, err)
 	}
 }

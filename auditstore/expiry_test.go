@@ -72,7 +72,11 @@ func (m *model) expire(stores []*StreamStore) {
 func (m *model) age(stores []*StreamStore) {
 	m.t.Helper()
 	time.Sleep(1100 * time.Millisecond)
-	last := m.stream.CachedInfo().State.LastSeq
+	before, err := m.stream.Info(m.t.Context())
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	last := before.State.LastSeq // all up to it, so that the server has nothing left to remove once it is gone
 	for range 5 {
 		m.add()
 	}

@@ -10,7 +10,7 @@ import (
 func TestGetAsksOnceForWhatWriteHasStored(t *testing.T) {
 	_, _, srv := open(t)
 	g := newGateway(t, srv)
-	s := openOn(t, g.js)
+	s := patient(openOn(t, g.js))
 	mustWrite(t, s, "a")
 	before := g.asked.Load()
 	if _, err := s.Get(t.Context(), "a"); err != nil {

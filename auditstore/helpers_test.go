@@ -165,6 +165,24 @@ func consumers(t *testing.T, js jetstream.JetStream) int {
 	return stream.CachedInfo().State.Consumers
 }
 
+// noConsumers waits until none is left: removing one may take longer than whoever does it waits for the answer. What is left behind
+// would be there for longer than this waits.
+func noConsumers(t *testing.T, js jetstream.JetStream) {
+	t.Helper()
+	eventuallyWithin(t, orphaned/2, "the consumers to go", func() error {
+		if n := consumers(t, js); n > 0 {
+			return fmt.Errorf("%d were left behind", n)
+		}
+		return nil
+	})
+}
+
+// patient lets no request of the store time out, so that their number does not depend on how slow the machine is.
+func patient(s *StreamStore) *StreamStore {
+	s.limits.request, s.limits.try = time.Minute, time.Minute
+	return s
+}
+
 func wantIs(t *testing.T, err error, sentinels ...error) {
 	t.Helper()
 	for _, sentinel := range sentinels {

@@ -33,9 +33,7 @@ func TestKeptMessagesAreTheStreams(t *testing.T) {
 			if err := js.DeleteStream(t.Context(), testStream); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := js.CreateStream(t.Context(), info.CachedInfo().Config); err != nil {
-				t.Fatal(err)
-			}
+			create(t, js, info.CachedInfo().Config)
 			for _, id := range []string{"x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10"} {
 				publish(t, js, id, body(id, "eve"))
 			}

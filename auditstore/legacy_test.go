@@ -42,9 +42,7 @@ func TestLegacyDefect_EveryListLeavesAConsumer(t *testing.T) {
 	if _, err := s.ListAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := consumers(t, js); n != 0 {
-		t.Errorf("%d consumers were left behind", n)
-	}
+	noConsumers(t, js)
 }
 
 // TestLegacyDefect_ListAllIsCutShort: the legacy reader waited 5 seconds at most, and returned what it had got by then, with a nil
@@ -58,11 +56,11 @@ func TestLegacyDefect_ListAllIsCutShort(t *testing.T) {
 	if err != nil || len(entries) != total || entries[0].ID != "e29999" || entries[total-1].ID != "e0" {
 		t.Fatalf("ListAll gave %d entries and error %v, want %d from e29999 to e0", len(entries), err, total)
 	}
-	s.limits.request, s.limits.try = 500*time.Millisecond, 100*time.Millisecond
 	snap, err := s.observe(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.limits.request, s.limits.try = 500*time.Millisecond, 100*time.Millisecond
 	seen := 0
 	err = s.walk(t.Context(), snap, 0, func(*message) error {
 		if seen++; seen == 1 {
@@ -223,6 +221,7 @@ func wantSequences(t *testing.T, err error, want ...uint64) {
 
 func TestLegacyDefect_TimedOutWriteThatWasStoredCountsAsLost(t *testing.T) {
 	s, js, _ := open(t)
+	patient(s)
 	var calls atomic.Int64
 	s.publisher = publisherFunc(func(ctx context.Context, msg *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
 		ack, err := js.PublishMsg(ctx, msg, opts...)

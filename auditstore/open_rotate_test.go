@@ -101,6 +101,9 @@ func newOperator(t *testing.T) *operator {
 	return o
 }
 
+// shortLife is for credentials that are to expire, and long enough to connect with them before.
+const shortLife = 5 * time.Second
+
 // creds is a credentials file of a new user. A life of zero is for ever.
 func (o *operator) creds(t *testing.T, life time.Duration) string {
 	t.Helper()
@@ -123,7 +126,7 @@ func (o *operator) run(t *testing.T) *controlled {
 func TestExpiredJWTIsReplacedByTheMountedOne(t *testing.T) {
 	o := newOperator(t)
 	srv := o.run(t)
-	m := newMount(t, srv.keys().with(keys{"credentials": o.creds(t, 3*time.Second)}))
+	m := newMount(t, srv.keys().with(keys{"credentials": o.creds(t, shortLife)}))
 	client, j := openDir(t, m.dir)
 	mustWrite(t, client.StreamStore, "a")
 	first := client.Conn().Stats().Reconnects
@@ -138,7 +141,7 @@ func TestExpiredJWTIsReplacedByTheMountedOne(t *testing.T) {
 func TestExpiredJWTIsRefusedUntilItIsRenewed(t *testing.T) {
 	o := newOperator(t)
 	srv := o.run(t)
-	m := newMount(t, srv.keys().with(keys{"credentials": o.creds(t, 2*time.Second)}))
+	m := newMount(t, srv.keys().with(keys{"credentials": o.creds(t, shortLife)}))
 	client, j := openDir(t, m.dir)
 	until(t, "several tries", func() bool { return client.Conn().Stats().Reconnects > 4 })
 	// Within its last second the server still takes the JWT, and ends the connection at once.
@@ -328,7 +331,8 @@ func TestOpenSaysWhatIsWrongWithTLS(t *testing.T) {
 		"another's certificate": {secure, tlsKeys(t, other).with(withoutCert), "tls.crt and ", ErrUnauthorized},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := Open(shortly(t), FromDirectory(c.srv.binding(t, c.keys)), logTo(newJournal(t)), quickly())
+			j := newJournal(t)
+			_, err := Open(untilLogged(t, j, c.want), FromDirectory(c.srv.binding(t, c.keys)), logTo(j), quickly())
 			wantIs(t, err, ErrNotReady, c.is)
 			if !strings.Contains(fmt.Sprint(err), c.want) {
 				t.Errorf("the error %q does not say %q", err, c.want)

@@ -226,11 +226,16 @@ func TestOpenWaitsForTheServer(t *testing.T) {
 	}
 }
 
-// shortly is a context for what is bound to fail.
-func shortly(t *testing.T) context.Context {
+// untilLogged is a context for what is bound to fail: it ends once the log says why.
+func untilLogged(t *testing.T, j *journal, why string) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	t.Cleanup(cancel)
+	go func() {
+		defer cancel()
+		for !strings.Contains(j.String(), why) && pause(ctx, 5*time.Millisecond) {
+		}
+	}()
 	return ctx
 }
 
@@ -264,7 +269,7 @@ func TestOpenGivesUpWithItsContext(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := natsGoroutines()
-			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // for one try of each server at least
 			defer cancel()
 			start := time.Now()
 			dir := writeKeys(t, t.TempDir(), plainKeys.with(keys{"uri": c.uri}))
@@ -286,7 +291,8 @@ func TestOpenTellsARefusalFromAnOutage(t *testing.T) {
 	for name, uri := range map[string]string{"one server": srv.URL(), "and one that is away": srv.URL() + ",nats://127.0.0.1:1"} {
 		t.Run(name, func(t *testing.T) {
 			dir := srv.binding(t, keys{"uri": uri, "username": "ada", "password": marker + "-old"})
-			_, err := Open(shortly(t), FromDirectory(dir), logTo(newJournal(t)), quickly())
+			j := newJournal(t)
+			_, err := Open(untilLogged(t, j, "Authorization Violation"), FromDirectory(dir), logTo(j), quickly())
 			wantIs(t, err, ErrNotReady, ErrUnauthorized, nats.ErrAuthorization)
 			for _, word := range []string{srv.URL(), "Authorization Violation", filepath.Join(dir, "password"), "renew"} {
 				if !strings.Contains(fmt.Sprint(err), word) {
@@ -470,7 +476,7 @@ func TestWritesOfAnOutageAreNotSentLater(t *testing.T) {
 	srv := runControlled(t, nil)
 	client, _ := openDir(t, srv.binding(t, nil))
 	srv.Stop()
-	until(t, "the loss to be noticed", func() bool { return client.Err() != nil })
+	until(t, "a failed try", func() bool { return strings.Contains(fmt.Sprint(client.Err()), "connection refused") })
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	err := client.Write(ctx, named("late"))

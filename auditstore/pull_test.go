@@ -44,7 +44,7 @@ func TestAnExportUsesOneConsumer(t *testing.T) {
 				}
 			}
 			g := newGateway(t, srv)
-			s := openOn(t, g.js)
+			s := patient(openOn(t, g.js))
 			s.limits.probe = 10
 			var made, asked atomic.Int64
 			g.set(func(operation string, _ *nats.Msg) bool {
@@ -71,7 +71,7 @@ func TestAServerThatDoesNotKnowTheConsumerYet(t *testing.T) {
 	_, js, srv := open(t)
 	fill(t, js, 50)
 	g := newGateway(t, srv)
-	s := openOn(t, g.js)
+	s := patient(openOn(t, g.js))
 	s.limits.probe = 10
 	var made, refused atomic.Int64
 	g.set(func(operation string, msg *nats.Msg) bool {

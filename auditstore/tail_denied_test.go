@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,12 +61,16 @@ func TestTailWhereConsumersAreAtTheirLimit(t *testing.T) {
 	s, js, _ := open(t, func(cfg *jetstream.StreamConfig) { cfg.MaxConsumers = 1 })
 	cursor := latest(t, s)
 	mustWrite(t, s, "a")
-	other, err := js.CreateConsumer(t.Context(), testStream, jetstream.ConsumerConfig{})
+	other, err := js.CreateConsumer(t.Context(), testStream, jetstream.ConsumerConfig{InactiveThreshold: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}
+	var asked atomic.Int64
+	if _, err := js.Conn().Subscribe("$JS.API.CONSUMER.CREATE.>", func(*nats.Msg) { asked.Add(1) }); err != nil {
+		t.Fatal(err)
+	}
 	l := tailFrom(t, s, cursor)
-	time.Sleep(500 * time.Millisecond)
+	until(t, "it to ask once more", func() bool { return asked.Load() > 1 })
 	if err := js.DeleteConsumer(t.Context(), testStream, other.CachedInfo().Name); err != nil {
 		t.Fatal(err)
 	}
