@@ -209,12 +209,11 @@ func loseLeaders(t *testing.T, batches bool) {
 	wg.Wait()
 	mustClose(t, b)
 	var got []string
-	eventually(t, "all replicas", func() error {
-		got = inStream(t, s)
-		if len(got) != len(ids) {
-			return fmt.Errorf("%d of %d are stored", len(got), len(ids))
+	eventually(t, "all replicas", func() (err error) { // whichever answers
+		if got, err = storedIDs(t.Context(), s); err == nil && len(got) != len(ids) {
+			err = fmt.Errorf("%d of %d are stored", len(got), len(ids))
 		}
-		return nil
+		return err
 	})
 	if !batches {
 		slices.Sort(got)
@@ -244,12 +243,14 @@ func leaderAmong(t *testing.T, js jetstream.JetStream, servers []*natstest.Serve
 
 func TestBufferedWaitsForAFullStream(t *testing.T) {
 	s, js, _ := open(t, func(cfg *jetstream.StreamConfig) { cfg.MaxMsgs, cfg.Discard = 100, jetstream.DiscardNew })
-	b := newBuffered(t, s, BufferedConfig{QueueSize: 50, BlockTimeout: 50 * time.Millisecond})
+	b := newBuffered(t, s, BufferedConfig{QueueSize: 50, BlockTimeout: time.Minute})
 	ids := numbered("e", 150)
 	take(t, b, ids[:100]...)
 	awaitWritten(t, b, 100)
 	take(t, b, ids[100:]...)
-	wantIs(t, b.Write(t.Context(), named("more")), ErrQueueFull)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	wantIs(t, b.Write(ctx, named("more")), ErrQueueFull)
 	eventually(t, "the reason", func() error {
 		if err := b.Stats().LastError; !errors.Is(err, ErrStreamFull) {
 			return fmt.Errorf("it is %w", err)

@@ -123,22 +123,30 @@ func numbered(prefix string, n int) []string {
 // inStream returns the ids in the order they are stored in, and fails on anything that is stored twice.
 func inStream(t *testing.T, s *StreamStore) []string {
 	t.Helper()
-	entries, err := s.ListAll(t.Context())
+	ids, err := storedIDs(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
+	}
+	return ids
+}
+
+func storedIDs(ctx context.Context, s *StreamStore) ([]string, error) {
+	entries, err := s.ListAll(ctx)
+	if err != nil {
+		return nil, err
 	}
 	ids := make([]string, len(entries))
 	for i, entry := range entries {
 		ids[len(ids)-1-i] = entry.ID
 	}
-	stream, err := s.js.Stream(t.Context(), testStream)
+	stream, err := s.js.Stream(ctx, testStream)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if n := stream.CachedInfo().State.Msgs; int(n) != len(ids) {
-		t.Errorf("the stream holds %d messages for %d entries", n, len(ids))
+		return nil, fmt.Errorf("the stream holds %d messages for %d entries", n, len(ids))
 	}
-	return ids
+	return ids, nil
 }
 
 func wantStored(t *testing.T, s *StreamStore, want []string) {

@@ -505,9 +505,14 @@ func TestSpoolForgetsItsPosition(t *testing.T) {
 		wg.Go(func() { take(t, b, part...) })
 	}
 	wg.Wait()
-	awaitWritten(t, b, 300)
+	var position []byte
+	eventually(t, "the position, which is written once all is", func() error {
+		if _, position = onlyFile(t, dir, "position"); !bytes.Equal(position, markContent(300)) {
+			return fmt.Errorf("it is %q", position)
+		}
+		return nil
+	})
 	path, segment := onlyFile(t, dir, "*.seg")
-	_, position := onlyFile(t, dir, "position")
 	mustClose(t, b)
 	for name, content := range map[string][]byte{"as it was": position, "spoiled": []byte("00000000000000000007 00000000\n"), "empty": nil} {
 		overwrite(t, path, segment)
