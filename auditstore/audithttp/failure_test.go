@@ -364,13 +364,15 @@ func TestFailClosedWithTheServerGone(t *testing.T) {
 	server := natstest.Run(t)
 	store := storeOn(t, server)
 	var reported failures
-	cfg := audithttp.Config{OnFailure: audithttp.FailClosed, OnError: reported.add, WriteTimeout: time.Second}
-	service := serve(t, store, cfg, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hi") })
+	cfg := audithttp.Config{OnFailure: audithttp.FailClosed, OnError: reported.add}
+	hi := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hi") }
+	service := serve(t, store, cfg, hi)
 	if a := get(t, service.URL+"/x"); a.body != "hi" {
 		t.Fatalf("the client got %d", a.StatusCode)
 	}
 	server.Stop()
-	if a := get(t, service.URL+"/x"); a.StatusCode != http.StatusServiceUnavailable {
+	cfg.WriteTimeout = time.Second
+	if a := get(t, serve(t, store, cfg, hi).URL+"/x"); a.StatusCode != http.StatusServiceUnavailable {
 		t.Errorf("the client got %d", a.StatusCode)
 	}
 	if errs, _ := reported.all(); len(errs) != 1 || !errors.Is(errs[0], auditstore.ErrNotReady) {
