@@ -1,6 +1,7 @@
 package auditstore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -30,14 +31,23 @@ func awaitWritten(t *testing.T, b *Buffered, n int64) {
 // relayed opens a store whose messages pass through a relay on their way to the stream, which may do other things with them.
 func relayed(t *testing.T, srv *natstest.Server, relay func(forward func(*nats.Msg), msg *nats.Msg)) *StreamStore {
 	t.Helper()
-	s := openOn(t, srv.JetStream())
-	s.prefix = "front."
-	nc := srv.Connect()
+	const front, behind = "front.", testSubject + "."
+	g, nc := newGateway(t, srv), srv.Connect()
+	g.set(func(operation string, msg *nats.Msg) bool { // the store asks for what it has written, by the subject it knows
+		if !strings.HasPrefix(operation, "STREAM.MSG.GET.") {
+			return false
+		}
+		data := bytes.ReplaceAll(msg.Data, []byte(front), []byte(behind))
+		_ = nc.PublishMsg(&nats.Msg{Subject: jetstream.DefaultAPIPrefix + operation, Reply: msg.Reply, Data: data})
+		return true
+	})
+	s := openOn(t, g.js)
+	s.prefix = front
 	forward := func(msg *nats.Msg) {
-		to := testSubject + "." + strings.TrimPrefix(msg.Subject, "front.")
+		to := behind + strings.TrimPrefix(msg.Subject, front)
 		_ = nc.PublishMsg(&nats.Msg{Subject: to, Reply: msg.Reply, Header: msg.Header, Data: msg.Data})
 	}
-	if _, err := nc.Subscribe("front.>", func(msg *nats.Msg) { relay(forward, msg) }); err != nil {
+	if _, err := nc.Subscribe(front+">", func(msg *nats.Msg) { relay(forward, msg) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := nc.Flush(); err != nil {
