@@ -19,7 +19,7 @@ import (
 // TestNoWriteFailsWhenLeadersAreKilled kills whichever server leads the stream with -9, round after round, under 16 writers, of
 // which some are connected to that server, and each call with a deadline of 10 seconds. A follower of nats-server waits 4 to 9
 // seconds, at random, before it stands for election, and one that has refused a candidate which lags stands within 0.8 more. On a
-// slow machine that may come too late for a call. So one may fail where the stream has answered nobody in time, and is made again.
+// slow machine that may come too late for a call. So one may fail where the stream has had no leader in time, and is made again.
 func TestNoWriteFailsWhenLeadersAreKilled(t *testing.T) {
 	servers, err := testenv.StartNATSCluster(t.Context(), t.TempDir(), 3)
 	if err != nil {
@@ -32,8 +32,11 @@ func TestNoWriteFailsWhenLeadersAreKilled(t *testing.T) {
 	const writers, kills = 16, 2
 	ctx, stop := context.WithCancel(t.Context())
 	var group sync.WaitGroup
+	watcher := k.connect(servers.URL())
+	group.Go(func() { k.watch(ctx, watcher) })
 	for w := range writers {
-		group.Go(func() { k.write(ctx, w) })
+		js := k.connect(k.nearest(w))
+		group.Go(func() { k.write(ctx, js, w) })
 	}
 	t.Cleanup(group.Wait)
 	for range kills {
@@ -60,7 +63,7 @@ const (
 	writeDeadline = 10 * time.Second
 	// lastWords is how long answers of a server that was killed may still arrive.
 	lastWords = time.Second
-	// catchUp is how long before its deadline a call has to succeed once others do: it tries every 1.25 seconds.
+	// catchUp is how long a call may still fail for once there is a leader: it tries every 1.25 seconds.
 	catchUp = 3 * time.Second
 )
 
@@ -72,25 +75,25 @@ type killing struct {
 	ids     sync.Map
 	slowest longest
 	killed  atomic.Pointer[time.Time]
-	answers answers
+	led     times
 }
 
-// answers are when calls have succeeded.
-type answers struct {
+// times are when something was seen.
+type times struct {
 	mu sync.Mutex
 	at []time.Time
 }
 
-func (a *answers) note(at time.Time) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.at = append(a.at, at)
+func (t *times) note(at time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.at = append(t.at, at)
 }
 
-func (a *answers) between(from, to time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.ContainsFunc(a.at, func(at time.Time) bool { return at.After(from) && at.Before(to) })
+func (t *times) between(from, to time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.ContainsFunc(t.at, func(at time.Time) bool { return at.After(from) && at.Before(to) })
 }
 
 // longest is the longest time that was noted.
@@ -102,7 +105,7 @@ func (l *longest) note(took time.Duration) {
 }
 
 func (k *killing) connect(servers string) jetstream.JetStream {
-	nc, err := nats.Connect(servers, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	nc, err := nats.Connect(servers, nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), nats.DontRandomize())
 	if err != nil {
 		k.t.Fatal(err)
 	}
@@ -139,14 +142,15 @@ func (k *killing) until(what string, done func(context.Context) bool) {
 	}
 }
 
-// write writes until ctx ends. Each writer prefers another server.
-func (k *killing) write(ctx context.Context, writer int) {
-	n := len(k.servers)
-	nearest := ""
-	for i := range n {
-		nearest += k.servers[(writer+i)%n].URL() + ","
-	}
-	store, err := auditstore.New(ctx, k.connect(nearest[:len(nearest)-1]), auditstore.Config{Stream: "AUDIT", Subject: "audit"})
+// nearest are all servers: each writer prefers another one.
+func (k *killing) nearest(writer int) string {
+	first := writer % len(k.servers)
+	return slices.Concat(k.servers[first:], k.servers[:first]).URL()
+}
+
+// write writes until ctx ends.
+func (k *killing) write(ctx context.Context, js jetstream.JetStream, writer int) {
+	store, err := auditstore.New(ctx, js, auditstore.Config{Stream: "AUDIT", Subject: "audit"})
 	if err != nil {
 		k.t.Errorf("writer %d: %v", writer, err)
 		return
@@ -160,7 +164,19 @@ func (k *killing) write(ctx context.Context, writer int) {
 	}
 }
 
-// settled makes one call. It is to be made again where the stream has answered nobody's in time.
+// watch notes when the stream has a leader, who alone answers what is asked here, until ctx ends.
+func (k *killing) watch(ctx context.Context, js jetstream.JetStream) {
+	for ctx.Err() == nil {
+		try, cancel := context.WithTimeout(ctx, lastWords/4)
+		if _, err := js.Stream(try, "AUDIT"); err == nil {
+			k.led.note(time.Now())
+		}
+		<-try.Done()
+		cancel()
+	}
+}
+
+// settled makes one call. It is to be made again where the stream had no leader in time.
 func (k *killing) settled(store *auditstore.StreamStore, entry auditstore.Entry) bool {
 	began := time.Now()
 	call, cancel := context.WithDeadline(k.t.Context(), began.Add(writeDeadline))
@@ -174,9 +190,8 @@ func (k *killing) settled(store *auditstore.StreamStore, entry auditstore.Entry)
 	}
 	switch {
 	case err == nil:
-		k.answers.note(time.Now())
 	case k.t.Context().Err() != nil: // the test has failed already
-	case took >= writeDeadline && !k.answers.between(from.Add(lastWords), began.Add(writeDeadline-catchUp)):
+	case took >= writeDeadline && !k.led.between(from.Add(lastWords), began.Add(writeDeadline-catchUp)):
 		k.t.Logf("a write met no leader: %v", err)
 		return false
 	default:
