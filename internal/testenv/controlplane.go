@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"time"
 
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/osapi-io/auditstream-operator/internal/freeport"
 )
 
 const (
@@ -82,6 +85,7 @@ func (c *ControlPlane) start(ctx context.Context, opts ControlPlaneOptions) (err
 		}
 		c.env.CRDDirectoryPaths = []string{filepath.Join(root, "config", "crd", "bases")}
 		c.env.ErrorIfCRDPathMissing = true
+		c.env.CRDInstallOptions.MaxTime = startTimeout
 	}
 	if !c.existing {
 		if err := c.prepare(); err != nil {
@@ -90,6 +94,12 @@ func (c *ControlPlane) start(ctx context.Context, opts ControlPlaneOptions) (err
 	}
 	if err := c.startEnvironment(ctx); err != nil {
 		return err
+	}
+	if !c.existing {
+		// envtest is content with /healthz, which does not speak of what permissions are read from.
+		if err := c.awaitReady(ctx); err != nil {
+			return err
+		}
 	}
 	if c.kubeconfig, err = writeKubeconfig(c.config, filepath.Join(c.dir, "admin.kubeconfig")); err != nil {
 		return err
@@ -107,6 +117,10 @@ func (c *ControlPlane) prepare() error {
 	server := plane.GetAPIServer()
 	plane.Etcd = &envtest.Etcd{DataDir: filepath.Join(c.dir, etcd)}
 	server.CertDir = filepath.Join(c.dir, apiServer)
+	c.env.ControlPlaneStartTimeout, c.env.ControlPlaneStopTimeout = startTimeout, startTimeout
+	if err := c.choosePorts(); err != nil {
+		return err
+	}
 	for _, part := range []struct {
 		name, dir string
 		path      *string
@@ -132,6 +146,23 @@ func (c *ControlPlane) prepare() error {
 		c.logs = append(c.logs, log)
 		part.log(log)
 	}
+	return nil
+}
+
+// choosePorts gives the parts ports that nobody takes before they listen, nor while kube-apiserver is down. Those that envtest
+// would choose are of the range for outgoing connections.
+func (c *ControlPlane) choosePorts() error {
+	var ports [3]int
+	for i := range ports {
+		var err error
+		if ports[i], err = freeport.Next(); err != nil {
+			return err
+		}
+	}
+	plane := &c.env.ControlPlane
+	plane.Etcd.URL = &url.URL{Scheme: "http", Host: address(ports[0])}
+	plane.Etcd.Configure().Set("listen-peer-urls", "http://"+address(ports[1]))
+	plane.APIServer.ListenAddr = envtest.ListenAddr{Address: loopback, Port: strconv.Itoa(ports[2])}
 	return nil
 }
 
@@ -250,7 +281,5 @@ func (c *ControlPlane) Stop() error {
 func (c *ControlPlane) stopEnvironment() error {
 	killGroup(c.lease.pid(apiServer))
 	killGroup(c.lease.pid(etcd))
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	return await(ctx, "the end of the control plane", nil, func(context.Context) error { return c.env.Stop() })
+	return await(context.Background(), "the end of the control plane", nil, func(context.Context) error { return c.env.Stop() })
 }

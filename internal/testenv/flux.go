@@ -48,7 +48,9 @@ func StartFlux(ctx context.Context, c *ControlPlane, opts FluxOptions) (*Flux, e
 		return nil, err
 	}
 	crds := filepath.Join(root, "bin", "flux-crds")
-	_, err = envtest.InstallCRDs(c.Config(), envtest.CRDInstallOptions{Paths: []string{crds}, ErrorIfPathMissing: true})
+	_, err = envtest.InstallCRDs(c.Config(), envtest.CRDInstallOptions{
+		Paths: []string{crds}, ErrorIfPathMissing: true, MaxTime: startTimeout,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("installing Flux's CRDs: %w: run `make flux`", err)
 	}

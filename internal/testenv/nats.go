@@ -238,4 +238,7 @@ func (s *NATSServer) Stop() error {
 	return errors.Join(errs...)
 }
 
-func address(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+// loopback is where everything listens.
+const loopback = "127.0.0.1"
+
+func address(port int) string { return fmt.Sprintf("%s:%d", loopback, port) }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -202,14 +201,12 @@ func (n *Node) stop() error {
 
 // removeControlGroups waits for the kernel: a group can only go once its processes have.
 func (n *Node) removeControlGroups() error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
 	groups, err := filepath.Glob(filepath.Join(cgroupRoot, "*", n.group))
 	if err != nil {
 		return err
 	}
 	groups = append(groups, filepath.Join(cgroupRoot, n.group))
-	return await(ctx, "the end of the node's control groups", nil, func(context.Context) error {
+	return await(context.Background(), "the end of the node's control groups", nil, func(context.Context) error {
 		for _, group := range groups {
 			if err := removeEmptyTree(group); err != nil {
 				return err

@@ -7,9 +7,10 @@ import (
 )
 
 const (
-	startTimeout = 60 * time.Second
+	// startTimeout is for a part to start or to end on a machine that does much else.
+	startTimeout = 2 * time.Minute
 	// checkTimeout bounds one try: a request that got lost would otherwise take all the time there is.
-	checkTimeout = 2 * time.Second
+	checkTimeout = 10 * time.Second
 	pollInterval = 25 * time.Millisecond
 )
 
