@@ -9,11 +9,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -26,7 +29,8 @@ const (
 const fieldOwner = client.FieldOwner("auditstream-testenv")
 
 // InstallOperator applies config/default but for the Deployment: the operator runs as a process instead, under
-// OperatorServiceAccount. It returns once the CRDs are established.
+// OperatorServiceAccount. It returns once the API server serves the CRDs' kinds, and lists them, which it does a moment after the
+// CRDs are established.
 func InstallOperator(ctx context.Context, c *ControlPlane) error {
 	root, err := RepoRoot()
 	if err != nil {
@@ -57,7 +61,7 @@ func InstallOperator(ctx context.Context, c *ControlPlane) error {
 			return fmt.Errorf("applying %s %s of config/default: %w", object.GetKind(), object.GetName(), err)
 		}
 	}
-	return awaitEstablished(ctx, k8s, objects)
+	return awaitServed(ctx, c, k8s, objects)
 }
 
 // kustomize builds dir with bin/kustomize, else with kubectl, which holds it too.
@@ -95,18 +99,28 @@ func decode(manifests []byte) ([]*unstructured.Unstructured, error) {
 	}
 }
 
-func awaitEstablished(ctx context.Context, k8s client.Client, objects []*unstructured.Unstructured) error {
+// awaitServed waits for the condition, and for the list of what the API server serves: kubectl and controllers go by that, and it
+// follows the condition.
+func awaitServed(ctx context.Context, c *ControlPlane, k8s client.Client, objects []*unstructured.Unstructured) error {
+	lists, err := discovery.NewDiscoveryClientForConfig(c.Config())
+	if err != nil {
+		return fmt.Errorf("making a client of the API server: %w", err)
+	}
 	for _, object := range objects {
 		if object.GetKind() != "CustomResourceDefinition" {
 			continue
 		}
-		err := await(ctx, "the CRD "+object.GetName()+" to be established", nil, func(ctx context.Context) error {
+		err := await(ctx, "the CRD "+object.GetName()+" to be served", nil, func(ctx context.Context) error {
 			crd := &apiextensionsv1.CustomResourceDefinition{}
 			if err := k8s.Get(ctx, client.ObjectKeyFromObject(object), crd); err != nil {
 				return err
 			}
 			if !slices.ContainsFunc(crd.Status.Conditions, isEstablished) {
 				return errors.New("it has no condition Established")
+			}
+			_, all, err := lists.ServerGroupsAndResources()
+			if !slices.ContainsFunc(all, func(list *metav1.APIResourceList) bool { return has(list, crd) }) {
+				return errors.Join(err, errors.New("the API server does not list it"))
 			}
 			return nil
 		})
@@ -119,4 +133,10 @@ func awaitEstablished(ctx context.Context, k8s client.Client, objects []*unstruc
 
 func isEstablished(condition apiextensionsv1.CustomResourceDefinitionCondition) bool {
 	return condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue
+}
+
+func has(list *metav1.APIResourceList, crd *apiextensionsv1.CustomResourceDefinition) bool {
+	return strings.HasPrefix(list.GroupVersion, crd.Spec.Group+"/") && slices.ContainsFunc(list.APIResources, func(resource metav1.APIResource) bool {
+		return resource.Name == crd.Spec.Names.Plural
+	})
 }
