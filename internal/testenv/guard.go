@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -193,7 +194,8 @@ func TempDir(pattern string) (dir string, remove func() error, err error) {
 	}
 	return dir, func() error {
 		defer l.release()
-		return os.RemoveAll(dir)
+		// What was killed may still be in its last system call, which may make a file.
+		return await(context.Background(), "the directory "+dir+" to go", nil, func(context.Context) error { return os.RemoveAll(dir) })
 	}, nil
 }
 
