@@ -184,7 +184,7 @@ func TestNothingOutlivesAKilledProgram(t *testing.T) {
 func TestRestartOfARunningServer(t *testing.T) {
 	g := NewWithT(t)
 	s := startNATS(t)
-	nc, err := nats.Connect(s.URL(), nats.ReconnectWait(10*time.Millisecond))
+	nc, err := nats.Connect(s.URL(), nats.ReconnectWait(10*time.Millisecond), nats.MaxReconnects(-1))
 	g.Expect(err).NotTo(HaveOccurred())
 	defer nc.Close()
 	g.Expect(s.Restart(t.Context())).To(Succeed())
