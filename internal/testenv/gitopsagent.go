@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -62,10 +63,23 @@ func StartGitOpsAgent(ctx context.Context, c *ControlPlane, opts GitOpsAgentOpti
 	if err != nil {
 		return nil, err
 	}
-	if err := a.awaitEnd(ctx, 0); err != nil {
+	err = a.awaitEnd(ctx, 0)
+	if err == nil {
+		err = await(ctx, "gitops-engine's agent to listen", a.proc.done, func(ctx context.Context) error { return dial(ctx, address(port)) })
+	}
+	if err != nil {
 		return nil, errors.Join(err, a.Stop())
 	}
 	return a, nil
+}
+
+// dial is nil where somebody listens.
+func dial(ctx context.Context, address string) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
 }
 
 // Sync synchronizes the cluster with what is committed, and returns once that has been tried. What became of it is in the

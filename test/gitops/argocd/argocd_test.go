@@ -17,7 +17,7 @@ import (
 
 const (
 	day            = 24 * time.Hour
-	journeyTimeout = 4 * time.Minute
+	journeyTimeout = 8 * time.Minute
 
 	// engine is who gitops-engine's agent is to the API server: its process.
 	engine = "gitops-agent"
@@ -130,8 +130,8 @@ var _ = Describe("An AuditStream in Git", Ordered, func() {
 		Expect(now("api-audit")(ctx)).To(haveHealth(argocd.Healthy))
 		Expect(liveSubjects(ctx, "AUDIT")).To(Equal([]string{"audit.>"}))
 		write("greedy-audit.yaml", "")
-		push(ctx, "Do without")
-		Eventually(gone("greedy-audit")).WithContext(ctx).Should(BeTrue())
+		commit(ctx, "Do without")
+		Eventually(synced(gone("greedy-audit"))).WithContext(ctx).Should(BeTrue())
 		Expect(now("api-audit")(ctx)).To(haveHealth(argocd.Healthy))
 	}, SpecTimeout(journeyTimeout))
 

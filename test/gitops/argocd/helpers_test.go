@@ -88,10 +88,22 @@ func typed(u *unstructured.Unstructured) *v1alpha1.AuditStream {
 	return obj
 }
 
-func gone(name string) func(context.Context) bool {
-	return func(ctx context.Context) bool {
+// synced synchronizes before it looks; it is for Eventually. The engine prunes what it knows of, by a watch, and a resource that was
+// made a moment ago may not have come by that yet. Argo CD begins another synchronization when it does.
+func synced[T any](look func(context.Context) (T, error)) func(context.Context) (T, error) {
+	return func(ctx context.Context) (T, error) {
+		if err := env.agent.Sync(ctx); err != nil {
+			var none T
+			return none, err
+		}
+		return look(ctx)
+	}
+}
+
+func gone(name string) func(context.Context) (bool, error) {
+	return func(ctx context.Context) (bool, error) {
 		_, err := now(name)(ctx)
-		return apierrors.IsNotFound(err)
+		return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
 	}
 }
 
