@@ -57,17 +57,17 @@ func same(t *testing.T, fromKustomize, fromChart map[string]string) {
 	}
 }
 
-// overlay makes an overlay of config/default, in the repository because kustomize follows relative paths only.
+// overlay makes an overlay of config/default, beside a copy of config because kustomize follows relative paths only. In the
+// repository it would be in the way of whoever copies that meanwhile.
 func overlay(t *testing.T, head string, components ...string) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(".", "overlay-")
-	if err != nil {
+	dir := filepath.Join(clone(t), "overlay")
+	if err := os.Mkdir(dir, 0o750); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	text := head + "resources: [../../../config/default]\ncomponents:\n"
+	text := head + "resources: [../config/default]\ncomponents:\n"
 	for _, component := range components {
-		text += "- ../../../config/components/" + component + "\n"
+		text += "- ../config/components/" + component + "\n"
 	}
 	if len(components) == 0 {
 		text += "[]\n"
