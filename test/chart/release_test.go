@@ -116,7 +116,7 @@ func TestANamespacedReleaseLeavesOtherNamespacesAlone(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: "ledger", Name: "api-audit"},
 		Spec:       v1alpha1.AuditStreamSpec{Stream: "LEDGER", Subject: "ledger"},
 	}
-	r.must(r.k8s.Create(t.Context(), other))
+	r.eventually("the AuditStream to be taken", func() error { return r.k8s.Create(t.Context(), other) })
 	r.follow()
 	r.declare("payments", "api-audit", "PAYMENTS")
 	r.goesOn("payments", "api-audit", "PAYMENTS")
