@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	soon = time.Minute
+	soon = 2 * time.Minute
 	poll = 100 * time.Millisecond
 	// startTimeout is for what the control plane and the servers need on a busy machine.
 	startTimeout = 3 * time.Minute

@@ -27,7 +27,7 @@ import (
 )
 
 const (
-	patience = time.Minute
+	patience = 2 * time.Minute
 	// namespace holds what the journey makes.
 	namespace = "payments"
 )

@@ -22,7 +22,7 @@ import (
 
 const (
 	// soon is for what happens without waiting for anything, on a machine that does much else.
-	soon = 60 * time.Second
+	soon = 2 * time.Minute
 	// aWhile is how long something is watched that must not happen.
 	aWhile   = 3 * time.Second
 	poll     = 100 * time.Millisecond
@@ -96,7 +96,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(func() error { return env.agent.Stop() })
-}, NodeTimeout(4*time.Minute))
+}, NodeTimeout(8*time.Minute))
 
 func operatorLog() string { return filepath.Join(env.dir, "manager.log") }
 

@@ -23,11 +23,11 @@ import (
 
 const (
 	// soon is for what happens without waiting for anything, on a machine that does much else.
-	soon = 60 * time.Second
+	soon = 2 * time.Minute
 	// aWhile is how long something is watched that must not happen: longer than the pause between Flux's health checks.
 	aWhile         = 7 * time.Second
 	poll           = 100 * time.Millisecond
-	journeyTimeout = 4 * time.Minute
+	journeyTimeout = 8 * time.Minute
 	logLines       = 40
 )
 
@@ -102,7 +102,7 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 			Expect(env.operator.Stop(ctx)).To(Succeed())
 		}
 	})
-}, NodeTimeout(4*time.Minute))
+}, NodeTimeout(8*time.Minute))
 
 // startOperator runs the operator under the account that Flux has made, as the Deployment would.
 func startOperator(ctx context.Context) {
