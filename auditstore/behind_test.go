@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/osapi-io/auditstream-operator/internal/natstest"
 )
 
 // behind lets the gateway answer as a leader does that ends before the sequence: for as many requests as left has.
@@ -117,5 +119,28 @@ func TestStreamThatHasLostItsEnd(t *testing.T) {
 	}
 	if got, total := list(t, s, 5, 0); got != "b a" || total != 2 {
 		t.Errorf("List is %q of %d", got, total)
+	}
+}
+
+// TestWhatIsBufferedCountsAsAcknowledged, so that no read believes a leader that ends before it.
+func TestWhatIsBufferedCountsAsAcknowledged(t *testing.T) {
+	for policy, atomically := range map[Policy]bool{Block: false, Spool: true} {
+		t.Run(policy.String(), func(t *testing.T) {
+			srv := natstest.Run(t)
+			cfg := streamConfig()
+			cfg.AllowAtomicPublish = atomically
+			create(t, srv.JetStream(), cfg)
+			s := openOn(t, srv.JetStream())
+			bufferedConfig := BufferedConfig{Policy: policy}
+			if policy == Spool {
+				bufferedConfig.Dir = t.TempDir()
+			}
+			b := newBuffered(t, s, bufferedConfig)
+			take(t, b, numbered("e", 300)...)
+			mustClose(t, b)
+			if got := s.end().last; got != 300 {
+				t.Errorf("the store knows of a stream that ends at %d, want 300", got)
+			}
+		})
 	}
 }

@@ -153,9 +153,10 @@ func (p *batcher) commit(ctx context.Context, records []record) error {
 
 func (p *batcher) committed(msg *nats.Msg, n int) error {
 	var ack struct {
-		Error  *jetstream.APIError `json:"error"`
-		Stream string              `json:"stream"`
-		Count  int                 `json:"count"`
+		Error    *jetstream.APIError `json:"error"`
+		Stream   string              `json:"stream"`
+		Sequence uint64              `json:"seq"`
+		Count    int                 `json:"count"`
 	}
 	if err := json.Unmarshal(msg.Data, &ack); err != nil {
 		return fmt.Errorf("reading the acknowledgement: %w", err)
@@ -166,6 +167,7 @@ func (p *batcher) committed(msg *nats.Msg, n int) error {
 	case ack.Stream != p.s.name || ack.Count != n:
 		return fmt.Errorf("stream %q acknowledged %d messages of a batch of %d", ack.Stream, ack.Count, n)
 	}
+	p.s.acknowledged(ack.Sequence)
 	return nil
 }
 

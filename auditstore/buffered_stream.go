@@ -155,21 +155,37 @@ func (w *window) answer(msg *nats.Msg) {
 		return // a late answer of a message that was decided otherwise
 	}
 	f := w.at(n)
-	f.answered, f.stored = true, w.acknowledged(msg)
+	f.answered, f.stored = true, w.takes(msg)
 	w.answered++
 	w.broken = w.broken || !f.stored
 }
 
-// acknowledged says whether the stream has stored the message. Every other answer is left to a second try.
-func (w *window) acknowledged(msg *nats.Msg) bool {
-	if bytes.HasPrefix(msg.Data, w.stored) && !bytes.Contains(msg.Data, []byte(`"error"`)) {
-		return true // the usual answer, without the work of decoding it
+// takes notes where the stream has stored the message, if it has. Every other answer is left to a second try.
+func (w *window) takes(msg *nats.Msg) bool {
+	if rest, usual := bytes.CutPrefix(msg.Data, w.stored); usual && !bytes.Contains(rest, []byte(`"error"`)) {
+		w.s.acknowledged(leadingNumber(rest)) // without the work of decoding it
+		return true
 	}
 	var ack struct {
-		Error  *jetstream.APIError `json:"error"`
-		Stream string              `json:"stream"`
+		Error    *jetstream.APIError `json:"error"`
+		Stream   string              `json:"stream"`
+		Sequence uint64              `json:"seq"`
 	}
-	return json.Unmarshal(msg.Data, &ack) == nil && ack.Error == nil && ack.Stream == w.s.name
+	if json.Unmarshal(msg.Data, &ack) != nil || ack.Error != nil || ack.Stream != w.s.name {
+		return false
+	}
+	w.s.acknowledged(ack.Sequence)
+	return true
+}
+
+func leadingNumber(text []byte) (n uint64) {
+	for _, digit := range text {
+		if digit < '0' || digit > '9' {
+			break
+		}
+		n = n*10 + uint64(digit-'0')
+	}
+	return n
 }
 
 // advance settles what is stored, up to the first message that is not.
