@@ -198,24 +198,23 @@ func TestMetricsBeforeTheFirstLook(t *testing.T) {
 }
 
 func TestReplicasBehind(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
 	servers := natstest.RunCluster(t)
 	js := servers[0].JetStream()
-	stream, err := js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Replicas: 3})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var stream jetstream.Stream
+	natstest.Ask(t.Context(), t, "creating the stream", func(ctx context.Context) (err error) {
+		stream, err = js.CreateStream(ctx, jetstream.StreamConfig{Name: "S", Subjects: []string{"s.>"}, Replicas: 3})
+		return err
+	})
 	await := func(want int) {
 		t.Helper()
 		g := NewWithT(t)
 		g.Eventually(func() (int, error) {
-			info, err := stream.Info(ctx)
+			info, err := stream.Info(t.Context()) // which waits for a few seconds
 			if err != nil {
 				return -1, err
 			}
 			return behind(info), nil
-		}, time.Minute, 50*time.Millisecond).Should(Equal(want))
+		}, 2*time.Minute, 50*time.Millisecond).Should(Equal(want))
 	}
 	await(0)
 	follower := slices.IndexFunc(servers, func(s *natstest.Server) bool {

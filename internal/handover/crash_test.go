@@ -135,7 +135,7 @@ func TestFailureGivesTheSubjectsBack(t *testing.T) {
 			h.Drain = func(context.Context, uint64) (migrate.Checkpoint, error) { return migrate.Checkpoint{}, failed }
 		}},
 		"the drain is too slow": {want: errTooSlow, arrange: func(_ *fixture, h *HandOver, _ context.CancelCauseFunc) {
-			h.Limit = 300 * time.Millisecond
+			h.Limit = time.Second
 			h.Drain = func(ctx context.Context, _ uint64) (migrate.Checkpoint, error) {
 				<-ctx.Done()
 				return migrate.Checkpoint{}, ctx.Err()

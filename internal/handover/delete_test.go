@@ -15,11 +15,15 @@ import (
 
 func (f *fixture) wantGone(bucket string, want bool) {
 	f.t.Helper()
-	_, err := f.js.Stream(f.ctx, "KV_"+bucket)
-	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
-		f.t.Fatal(err)
-	}
-	if gone := err != nil; gone != want {
+	gone := false
+	f.try("looking for bucket "+bucket, func(ctx context.Context) error {
+		_, err := f.js.Stream(ctx, "KV_"+bucket)
+		if gone = errors.Is(err, jetstream.ErrStreamNotFound); gone {
+			return nil
+		}
+		return err
+	})
+	if gone != want {
 		f.t.Errorf("bucket %s is gone: %t, want %t", bucket, gone, want)
 	}
 }
@@ -37,9 +41,7 @@ func TestDelete(t *testing.T) {
 			return nil
 		}
 		for range 2 { // the second finds it done
-			if err := h.Delete(f.ctx, verified); err != nil {
-				t.Fatalf("Delete: %v", err)
-			}
+			f.mustDelete(h, verified)
 			f.wantGone(bucketName, true)
 		}
 		f.wantStored("one", "two")
@@ -201,9 +203,7 @@ func TestFullBucket(t *testing.T) {
 		}
 		f.put(kv, "new")
 		f.wantStored(append(keys, "new")...)
-		if err := f.handOver(bucketName).Delete(f.ctx, result.Checkpoint); err != nil {
-			t.Errorf("Delete: %v", err)
-		}
+		f.mustDelete(f.handOver(bucketName), result.Checkpoint)
 		f.wantGone(bucketName, true)
 	})
 }
@@ -218,7 +218,8 @@ func TestFullBucketThatMayNotBePurged(t *testing.T) {
 	kv := f.legacy(bucketName)
 	f.put(kv, "one", "two")
 	verified := f.mustCopy(bucketName)
-	if err := f.handOver(bucketName).Delete(f.ctx, verified); err == nil || !strings.Contains(err.Error(), "may not be purged") {
+	err := f.answer(func(ctx context.Context) error { return f.handOver(bucketName).Delete(ctx, verified) })
+	if err == nil || !strings.Contains(err.Error(), "may not be purged") {
 		t.Errorf("Delete: %v", err)
 	}
 	f.wantState(bucketName, Own, false)

@@ -2,7 +2,6 @@ package handover
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -19,9 +18,10 @@ import (
 )
 
 const (
-	testTimeout = 90 * time.Second
+	testTimeout = 4 * time.Minute
 	// requestTimeout bounds one request, which a server may never answer.
 	requestTimeout = 5 * time.Second
+	pollInterval   = 10 * time.Millisecond
 	bucketName     = "audit-log"
 	streamName     = "AUDIT"
 )
@@ -82,20 +82,10 @@ func start(t *testing.T, replicas int, url string, change ...func(*v1alpha1.Audi
 	return f
 }
 
-// try asks a server again that has not answered: a cluster that is busy electing its leaders drops requests.
+// try asks as natstest.Ask does.
 func (f *fixture) try(what string, ask func(ctx context.Context) error) {
 	f.t.Helper()
-	for {
-		ctx, cancel := context.WithTimeout(f.ctx, requestTimeout)
-		err := ask(ctx)
-		cancel()
-		if err == nil {
-			return
-		}
-		if f.ctx.Err() != nil || !passes(err) && !errors.Is(err, nats.ErrNoResponders) {
-			f.t.Fatalf("%s: %v", what, err)
-		}
-	}
+	natstest.Ask(f.ctx, f.t, what, ask)
 }
 
 func (f *fixture) create(cfg jetstream.StreamConfig) {
@@ -216,14 +206,27 @@ func (f *fixture) pass(what string, do func() error) {
 	}
 }
 
-// await asks until the stream is as it should be.
+// await asks until it is as it should be.
 func (f *fixture) await(what string, done func() bool) {
 	f.t.Helper()
 	for !done() {
 		if f.ctx.Err() != nil {
-			f.t.Fatalf("stream %s never came to %s", f.spec.Stream, what)
+			f.t.Fatalf("waited for %s", what)
 		}
+		time.Sleep(pollInterval)
 	}
+}
+
+// answer is what the servers of a cluster say, other than that they are busy.
+func (f *fixture) answer(ask func(ctx context.Context) error) (err error) {
+	f.t.Helper()
+	f.await("an answer", func() bool {
+		ctx, cancel := context.WithTimeout(f.ctx, requestTimeout)
+		defer cancel()
+		err = ask(ctx)
+		return !natstest.Passes(err)
+	})
+	return err
 }
 
 func (f *fixture) save(ctx context.Context, bucket string, c migrate.Checkpoint) error {
@@ -255,10 +258,9 @@ func (f *fixture) open(ctx context.Context, bucket string) error {
 
 func (f *fixture) closeStream(bucket string) {
 	f.t.Helper()
-	err := f.change(f.ctx, func(metadata map[string]string) { delete(metadata, jsbuilder.MetadataRedirectPrefix+bucket) })
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	f.try("taking the subjects of bucket "+bucket+" from the stream", func(ctx context.Context) error {
+		return f.change(ctx, func(metadata map[string]string) { delete(metadata, jsbuilder.MetadataRedirectPrefix+bucket) })
+	})
 }
 
 func (f *fixture) handOver(bucket string) *HandOver {
@@ -284,6 +286,11 @@ func (f *fixture) mustRedirectBy(h *HandOver) (result Result) {
 	})
 	f.wantState(h.Bucket, Fenced, true)
 	return result
+}
+
+func (f *fixture) mustDelete(h *HandOver, verified migrate.Checkpoint) {
+	f.t.Helper()
+	f.pass("Delete", func() error { return h.Delete(f.ctx, verified) })
 }
 
 func (f *fixture) live(ctx context.Context, name string) (*jetstream.StreamInfo, error) {

@@ -3,6 +3,7 @@ package jsbuilder
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -106,34 +107,45 @@ func loneServer(t *testing.T) jetstream.JetStream {
 
 func create(t *testing.T, js jetstream.JetStream, cfg jetstream.StreamConfig) jetstream.StreamConfig {
 	t.Helper()
-	if _, err := js.CreateStream(t.Context(), cfg); err != nil {
-		t.Fatalf("creating %+v: %v", cfg, err)
-	}
+	natstest.Ask(t.Context(), t, fmt.Sprintf("creating %+v", cfg), func(ctx context.Context) error {
+		_, err := js.CreateStream(ctx, cfg)
+		return err
+	})
 	return info(t, js, cfg.Name).Config
 }
 
 func update(t *testing.T, js jetstream.JetStream, cfg jetstream.StreamConfig) jetstream.StreamConfig {
 	t.Helper()
-	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
-		t.Fatalf("updating to %+v: %v", cfg, err)
-	}
+	natstest.Ask(t.Context(), t, fmt.Sprintf("updating to %+v", cfg), func(ctx context.Context) error {
+		_, err := js.UpdateStream(ctx, cfg)
+		return err
+	})
 	return info(t, js, cfg.Name).Config
 }
 
 func remove(t *testing.T, js jetstream.JetStream, name string) {
 	t.Helper()
-	if err := js.DeleteStream(t.Context(), name); err != nil {
-		t.Fatalf("deleting %s: %v", name, err)
-	}
+	asked := false
+	natstest.Ask(t.Context(), t, "deleting "+name, func(ctx context.Context) error {
+		err := js.DeleteStream(ctx, name)
+		if asked && errors.Is(err, jetstream.ErrStreamNotFound) {
+			return nil // the answer was lost
+		}
+		asked = true
+		return err
+	})
 }
 
-func info(t *testing.T, js jetstream.JetStream, name string) *jetstream.StreamInfo {
+func info(t *testing.T, js jetstream.JetStream, name string) (info *jetstream.StreamInfo) {
 	t.Helper()
-	stream, err := js.Stream(t.Context(), name)
-	if err != nil {
-		t.Fatalf("looking at %s: %v", name, err)
-	}
-	return stream.CachedInfo()
+	natstest.Ask(t.Context(), t, "looking at "+name, func(ctx context.Context) error {
+		stream, err := js.Stream(ctx, name)
+		if err == nil {
+			info = stream.CachedInfo()
+		}
+		return err
+	})
+	return info
 }
 
 func publish(t *testing.T, js jetstream.JetStream, subject, data string) {
@@ -146,7 +158,7 @@ func publish(t *testing.T, js jetstream.JetStream, subject, data string) {
 // eventually tries until try succeeds: for what a cluster needs time to agree on.
 func eventually(t *testing.T, what string, try func(ctx context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

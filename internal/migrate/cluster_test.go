@@ -14,9 +14,9 @@ import (
 
 // TestGoesOnWithoutTheLeader stops the server that leads the stream in the middle of a copy between two replicated streams.
 func TestGoesOnWithoutTheLeader(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*testTimeout)
-	defer cancel()
 	servers := natstest.RunCluster(t)
+	ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+	defer cancel()
 	var urls string
 	for _, s := range servers {
 		urls += s.URL() + ","
@@ -31,15 +31,17 @@ func TestGoesOnWithoutTheLeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := &fixture{t: t, ctx: ctx, js: js, now: time.Now}
-	if f.kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "audit-log", Replicas: 3}); err != nil {
-		t.Fatal(err)
-	}
-	stream, err := js.CreateStream(ctx, jetstream.StreamConfig{
-		Name: "AUDIT", Subjects: []string{"audit.>"}, AllowMsgTTL: true, AllowDirect: true, AllowAtomicPublish: true, Replicas: 3,
+	natstest.Ask(ctx, t, "creating the bucket", func(ctx context.Context) (err error) {
+		f.kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: "audit-log", Replicas: 3})
+		return err
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var stream jetstream.Stream
+	natstest.Ask(ctx, t, "creating the stream", func(ctx context.Context) (err error) {
+		stream, err = js.CreateStream(ctx, jetstream.StreamConfig{
+			Name: "AUDIT", Subjects: []string{"audit.>"}, AllowMsgTTL: true, AllowDirect: true, AllowAtomicPublish: true, Replicas: 3,
+		})
+		return err
+	})
 	const n = 20000
 	publishBucket(t, f, n)
 

@@ -1,8 +1,11 @@
 package natstest
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"testing"
 	"time"
 
@@ -13,7 +16,13 @@ import (
 	"github.com/osapi-io/auditstream-operator/internal/freeport"
 )
 
-const startTimeout = 20 * time.Second
+const (
+	startTimeout = time.Minute
+	// requestTimeout bounds one request, which a server may never answer, askTimeout all that are made until one does.
+	requestTimeout = 5 * time.Second
+	askTimeout     = 2 * time.Minute
+	pollInterval   = 10 * time.Millisecond
+)
 
 // Server is a nats-server with JetStream on a port of its own. Stop and Restart keep its port and its files.
 type Server struct {
@@ -147,10 +156,54 @@ func baseOptions(tb testing.TB) *server.Options {
 		Host:      "127.0.0.1",
 		Port:      freePort(tb),
 		JetStream: true,
-		StoreDir:  tb.TempDir(),
+		StoreDir:  storeDir(tb),
 		NoSigs:    true,
 		NoLog:     true,
 	}
+}
+
+// storeDir is a directory that goes with the test. Other than with TempDir, what a server that is stopped still writes for a moment
+// does not fail the test.
+func storeDir(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "natstest-")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { await(tb, "the end of "+dir, func() bool { return os.RemoveAll(dir) == nil }) })
+	return dir
+}
+
+// Ask asks the servers of a cluster again that have not answered: while they are busy electing their leaders they drop requests, or
+// say that they have none.
+func Ask(ctx context.Context, tb testing.TB, what string, ask func(context.Context) error) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	for {
+		requestCtx, cancel := context.WithTimeout(ctx, requestTimeout)
+		err := ask(requestCtx)
+		cancel()
+		if err == nil {
+			return
+		}
+		if ctx.Err() != nil || !Passes(err) {
+			tb.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(pollInterval)
+	}
+}
+
+// Passes says whether a cluster that gives this answer, or none, may give another one soon.
+func Passes(err error) bool {
+	const noLeader = 10008 // JetStream system temporarily unavailable
+	for _, target := range []error{context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, jetstream.ErrNoStreamResponse} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && api.ErrorCode == noLeader
 }
 
 func freePort(tb testing.TB) int {
@@ -164,7 +217,7 @@ func freePort(tb testing.TB) int {
 
 func await(tb testing.TB, what string, done func() bool) {
 	tb.Helper()
-	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(startTimeout); time.Now().Before(deadline); time.Sleep(pollInterval) {
 		if done() {
 			return
 		}
