@@ -13,7 +13,7 @@ import (
 	"github.com/osapi-io/auditstream-operator/internal/natstest"
 )
 
-const testTimeout = 30 * time.Second
+const testTimeout = 3 * time.Minute
 
 // fixture is a server with a bucket and a stream to copy it into.
 type fixture struct {
