@@ -13,6 +13,7 @@ import (
 func TestAStreamInTheShadowOfADeletionThatWasDeclared(t *testing.T) {
 	g := gomega.NewWithT(t)
 	l := newLone(t)
+	l.stopClock() // the shadow is short
 	l.Pool.Close()
 	l.Pool = jsclient.NewPool(jsclient.PoolOptions{}) // without advisories
 	t.Cleanup(l.Pool.Close)
@@ -30,6 +31,7 @@ func TestAStreamInTheShadowOfADeletionThatWasDeclared(t *testing.T) {
 func TestAStreamInTheShadowOfADeletionThatWasNotDeclared(t *testing.T) {
 	g := gomega.NewWithT(t)
 	l := newLone(t)
+	l.stopClock()
 	l.apply()
 	l.told()
 	g.Expect(l.js.DeleteStream(t.Context(), "AUDIT")).To(gomega.Succeed())

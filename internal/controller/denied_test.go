@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/jsclient"
 )
 
 // newDenied is a reconciler whose NATS user may do all that it needs, except for what is denied.
@@ -29,9 +30,22 @@ func newDenied(t *testing.T, denied ...string) *lone {
 	return l
 }
 
+// awaitDenial waits until the server has refused the advisories of these kinds. It does so a moment after the connection is there.
+func (l *lone) awaitDenial(kinds ...string) {
+	l.t.Helper()
+	g := gomega.NewWithT(l.t)
+	nats, err := l.Pool.Get(l.Connection)
+	g.Expect(err).NotTo(gomega.HaveOccurred())
+	for _, kind := range kinds {
+		g.Eventually(func() error { return nats.SubscriptionErr() }, eventually).Should(
+			gomega.MatchError(gomega.ContainSubstring("$JS.EVENT.ADVISORY.STREAM." + kind)))
+	}
+}
+
 func TestWithoutAdvisoriesNothingIsCalledReady(t *testing.T) {
 	g := gomega.NewWithT(t)
 	l := newDenied(t, "$JS.EVENT.ADVISORY.STREAM.>")
+	l.awaitDenial("DELETED", "CREATED", "UPDATED")
 	obj := l.apply()
 	g.Expect(readyText(obj)).To(gomega.And(gomega.HavePrefix("False PermissionDenied: "),
 		gomega.ContainSubstring(`subscribe to "$JS.EVENT.ADVISORY.STREAM.DELETED.*"`)))
@@ -57,8 +71,18 @@ func TestALossWithoutAdvisoriesIsTold(t *testing.T) {
 func TestWithoutTheListEachStreamIsLookedAt(t *testing.T) {
 	g := gomega.NewWithT(t)
 	l := newDenied(t, "$JS.API.STREAM.LIST")
+	events := make(chan jsclient.EventKind, 10)
+	l.Pool.Close()
+	l.Pool = jsclient.NewPool(jsclient.PoolOptions{OnEvent: func(cfg jsclient.Config, e jsclient.Event) {
+		l.HandleEvent(cfg, e)
+		events <- e.Kind
+	}})
+	t.Cleanup(l.Pool.Close)
+	_, err := l.Pool.Get(l.Connection)
+	g.Expect(err).NotTo(gomega.HaveOccurred())
+	g.Eventually(events, eventually).Should(gomega.Receive(gomega.Equal(jsclient.Connected)))
 	g.Expect(readyText(l.apply())).To(gomega.HavePrefix("True Ready: "))
-	g.Eventually(l.queue.q.Len).Should(gomega.BeNumerically(">", 0), "what the advisory of the creation has woken")
+	g.Eventually(events, eventually).Should(gomega.Receive(gomega.Equal(jsclient.StreamCreated)), "which has woken the resource")
 	request, _ := l.queue.q.Get()
 	l.queue.q.Done(request)
 	g.Expect(l.queue.q.Len()).To(gomega.BeZero())

@@ -122,7 +122,7 @@ var _ = Describe("What becomes of a bucket after its migration", func() {
 		Expect(err).NotTo(HaveOccurred())
 		Expect(late.Sequence).To(BeNumerically(">", m.LastSequence))
 		Eventually(func() int64 { return phase(obj, v1alpha1.MigrationRedirected).LastSequence }).
-			WithTimeout(lateLooks[1] + 10*time.Second).Should(BeEquivalentTo(late.Sequence))
+			WithTimeout(lateLooks[2] + 10*time.Second).Should(BeEquivalentTo(late.Sequence))
 	})
 
 	spoilCheckpoint := func() {

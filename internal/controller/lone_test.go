@@ -70,6 +70,12 @@ func (l *lone) intercept(funcs interceptor.Funcs) {
 	l.Client = interceptor.NewClient(l.api, funcs)
 }
 
+// stopClock has no time go by for the reconciler. It is called before the first reconcile.
+func (l *lone) stopClock() {
+	now := time.Now()
+	l.Now = func() time.Time { return now }
+}
+
 // apply creates the resource ns/a, changed as the test needs it, and reconciles it once.
 func (l *lone) apply(change ...func(*v1alpha1.AuditStream)) *v1alpha1.AuditStream {
 	l.t.Helper()

@@ -63,10 +63,10 @@ var _ = Describe("While the API server takes no status", func() {
 	It("what is healed is told all the same, once", func() {
 		obj := f.auditStream("a")
 		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
+		allow := refuse(obj)
 		_, err := js.Publish(ctx, f.subject+".one", []byte("{}")) // so that there is a status to write
 		Expect(err).NotTo(HaveOccurred())
 		reconciler.patches.forget(client.ObjectKeyFromObject(obj)) // and no reason to wait with it
-		allow := refuse(obj)
 		tamper(f.stream, func(c *jetstream.StreamConfig) { c.MaxAge = time.Hour; c.Duplicates = time.Minute })
 		Eventually(func() time.Duration { return liveStream(f.stream).Config.MaxAge }).Should(Equal(720 * time.Hour))
 		allow()
@@ -83,7 +83,9 @@ var _ = Describe("While the API server takes no status", func() {
 		Eventually(func() error { _, err := js.Stream(ctx, f.stream); return err }).Should(Succeed())
 		allow()
 		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonStreamRecreated)
-		Expect(losses(obj)).To(BeEquivalentTo(1))
+		Eventually(func() float64 { return losses(obj) }).Should(BeEquivalentTo(1)) // a moment after the status says so
+		reconciler.enqueue(client.ObjectKeyFromObject(obj))
+		Consistently(func() float64 { return losses(obj) }, 200*time.Millisecond).Should(BeEquivalentTo(1))
 	})
 
 	It("a loss is counted once also where what took the stream's place cannot be put right", func() {
@@ -96,6 +98,7 @@ var _ = Describe("While the API server takes no status", func() {
 		update(obj, func(o *v1alpha1.AuditStream) { o.Spec.Suspend = false })
 		awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonImmutableField)
 		version := obj.ResourceVersion
+		Eventually(func() float64 { return losses(obj) }).Should(BeEquivalentTo(1))
 		for range 3 {
 			reconciler.enqueue(client.ObjectKeyFromObject(obj))
 			Consistently(func() float64 { return losses(obj) }, 200*time.Millisecond).Should(BeEquivalentTo(1))

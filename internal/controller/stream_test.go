@@ -42,6 +42,7 @@ var _ = Describe("The stream of an AuditStream", func() {
 		update(obj, func(o *v1alpha1.AuditStream) { o.Spec.MaxAge = "" })
 		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
 		Expect(liveStream(f.stream).Config.MaxAge).To(BeZero())
+		Eventually(func() []string { return eventsOf(obj) }).Should(HaveLen(1))
 		Consistently(func() []string { return eventsOf(obj) }, 300*time.Millisecond).Should(HaveLen(1))
 	})
 
@@ -124,6 +125,7 @@ var _ = Describe("The stream of an AuditStream", func() {
 		awaitReady(obj, metav1.ConditionTrue, v1alpha1.ReasonReady)
 		sub, err := js.Conn().SubscribeSync("$JS.API.STREAM.UPDATE." + f.stream)
 		Expect(err).NotTo(HaveOccurred())
+		Expect(js.Conn().Flush()).To(Succeed())
 		update(obj, func(o *v1alpha1.AuditStream) { o.Spec.Replicas = 3 })
 		ready := awaitReady(obj, metav1.ConditionFalse, v1alpha1.ReasonReplicasUnsupported)
 		Expect(ready.Message).To(ContainSubstring("set spec.replicas to 1"))

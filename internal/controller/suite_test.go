@@ -24,7 +24,8 @@ import (
 	"github.com/osapi-io/auditstream-operator/internal/testenv"
 )
 
-const eventually = 20 * time.Second
+// eventually is less than the minute after which the operator looks again at what nothing has woken it for.
+const eventually = 45 * time.Second
 
 var (
 	ctx        context.Context
