@@ -18,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 	"sigs.k8s.io/yaml"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
@@ -50,8 +52,12 @@ func watchRevisions(ctx context.Context, config *rest.Config) *revisions {
 	streams := dyn.Resource(v1alpha1.GroupVersion.WithResource("auditstreams"))
 	before, err := streams.List(ctx, metav1.ListOptions{})
 	Expect(err).NotTo(HaveOccurred())
-	longer := int64(3600) // than the suite may take
-	w, err := streams.Watch(ctx, metav1.ListOptions{ResourceVersion: before.GetResourceVersion(), TimeoutSeconds: &longer})
+	// It goes on from what it has seen last when the API server, or a connection that is slow, ends a watch.
+	w, err := watchtools.NewRetryWatcherWithContext(ctx, before.GetResourceVersion(), &cache.ListWatch{
+		WatchFuncWithContext: func(ctx context.Context, options metav1.ListOptions) (watch.Interface, error) {
+			return streams.Watch(ctx, options)
+		},
+	})
 	Expect(err).NotTo(HaveOccurred())
 	r := &revisions{seen: map[types.UID][]*unstructured.Unstructured{}}
 	go r.record(w)
