@@ -113,8 +113,8 @@ func TestAFailingReconcileIsLoggedWhenItsErrorChanges(t *testing.T) {
 	tries := make(chan int, len(texts))
 	i := 0
 	c, err := controller.NewUnmanaged("failing", controller.Options{
-		LogConstructor: logConstructor(logger),
-		RateLimiter:    workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Millisecond, time.Millisecond),
+		LogConstructor: logConstructor(logger), SkipNameValidation: new(true), // so that the test can be run again
+		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](time.Millisecond, time.Millisecond),
 		Reconciler: reconcile.Func(func(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 			if i == len(texts) {
 				return reconcile.Result{}, nil
