@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -14,13 +13,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/util/version"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
 	"github.com/osapi-io/auditstream-operator/api/v1alpha1"
+	"github.com/osapi-io/auditstream-operator/internal/testenv"
 )
 
 const (
@@ -41,15 +39,10 @@ func TestAPIValidation(t *testing.T) {
 }
 
 var _ = BeforeSuite(func(ctx SpecContext) {
-	env := &envtest.Environment{
-		CRDDirectoryPaths:     []string{filepath.Join(repository, "config", "crd", "bases")},
-		ErrorIfCRDPathMissing: true,
-		BinaryAssetsDirectory: newestControlPlane(),
-	}
-	DeferCleanup(env.Stop)
-	var err error
-	config, err = env.Start()
-	Expect(err).NotTo(HaveOccurred(), "build the control plane with `make control-plane`, or set KUBEBUILDER_ASSETS")
+	cp, err := testenv.StartControlPlane(ctx, testenv.ControlPlaneOptions{InstallCRDs: true})
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(func() error { return cp.Stop() })
+	config = cp.Config()
 	config.QPS, config.Burst = 1000, 1000
 
 	scheme := runtime.NewScheme()
@@ -63,19 +56,6 @@ var _ = BeforeSuite(func(ctx SpecContext) {
 	namespace = ns.Name
 	DeferCleanup(func(ctx SpecContext) { Expect(k8s.Delete(ctx, ns)).To(Succeed()) })
 }, NodeTimeout(2*time.Minute))
-
-// newestControlPlane is where `make control-plane` has put the newest one. envtest prefers KUBEBUILDER_ASSETS to it.
-func newestControlPlane() string {
-	dirs, err := filepath.Glob(filepath.Join(repository, "bin", "k8s", "v*"))
-	Expect(err).NotTo(HaveOccurred())
-	newest, found := version.MustParseGeneric("0.0.0"), ""
-	for _, dir := range dirs {
-		if v, err := version.ParseGeneric(filepath.Base(dir)); err == nil && newest.LessThan(v) {
-			newest, found = v, dir
-		}
-	}
-	return found
-}
 
 // fields are fields of a spec as they stand in a manifest.
 type fields map[string]any
