@@ -85,7 +85,7 @@ var _ = Describe("The operator in a Pod", Ordered, func() {
 		kubectl(ctx, "rollout", "status", "--timeout=2m", "--namespace="+operatorNamespace, operatorDeployment)
 
 		after := theOperator(ctx)
-		Expect(r.holders()).To(HaveExactElements(HavePrefix(before.Name+"_"), "", HavePrefix(after.Name+"_")))
+		Eventually(r.holders, soon).Should(HaveExactElements(HavePrefix(before.Name+"_"), "", HavePrefix(after.Name+"_")))
 		Eventually(r.ended, soon).WithArguments(before.Name).Should(HaveField("ExitCode", BeZero()))
 		Expect(stopOrders()).To(Succeed())
 		orders.expectWhole(ctx)
@@ -95,20 +95,22 @@ var _ = Describe("The operator in a Pod", Ordered, func() {
 		Expect(errorsIn(lines)).To(BeEmpty(), "neither an outage of NATS nor a rollout is an error")
 		Expect(messages(lines)).To(And(HaveKeyWithValue("Created the stream", 1), HaveKeyWithValue("Lost the connection to NATS", 1),
 			Not(HaveKey("healthz check failed"))))
-		Expect(messages(linesOf(logOf(ctx, after)))).To(HaveKeyWithValue("Healed drift", 1))
+		Eventually(logged(after), soon).WithContext(ctx).Should(HaveKeyWithValue("Healed drift", 1))
 	}, SpecTimeout(journeyTimeout))
 
 	It("keeps within its memory with a hundred streams, and logs one line for each", func(ctx SpecContext) {
 		const streams = 100
 		pod := theOperator(ctx)
-		before := messages(linesOf(logOf(ctx, pod)))["Created the stream"]
+		before, err := logged(pod)(ctx)
+		Expect(err).NotTo(HaveOccurred())
 		apply(ctx, manyStreams(streams))
 		kubectl(ctx, "wait", "--namespace=many", "--for=condition=Ready", "--timeout=2m", "auditstream", "--all")
 
 		used, limit := memory(ctx, pod)
 		AddReportEntry("memory", fmt.Sprintf("%d MiB of %d MiB with %d streams", used>>20, limit>>20, streams))
 		Expect(used).To(And(BeNumerically(">", 0), BeNumerically("<", limit)))
-		Expect(messages(linesOf(logOf(ctx, pod)))["Created the stream"]).To(Equal(before + streams))
+		const created = "Created the stream"
+		Eventually(logged(pod), soon).WithContext(ctx).Should(HaveKeyWithValue(created, before[created]+streams))
 		Expect(theOperator(ctx).Status.ContainerStatuses[0].RestartCount).To(BeZero())
 	}, SpecTimeout(journeyTimeout))
 
@@ -133,7 +135,7 @@ var _ = Describe("The operator in a Pod", Ordered, func() {
 		Eventually(maxAge, soon).WithContext(ctx).Should(Equal(declaredMaxAge))
 
 		helm(ctx, "uninstall", "audit", "--wait", "--timeout=2m")
-		kubectl(ctx, "wait", "--namespace=payments", "--for=condition=Ready", "--timeout=1s", "auditstream/api-audit")
+		kubectl(ctx, "wait", "--namespace=payments", "--for=condition=Ready", "--timeout=1m", "auditstream/api-audit")
 		orders.expectWhole(ctx)
 	}, SpecTimeout(journeyTimeout))
 })

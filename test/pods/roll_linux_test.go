@@ -1,6 +1,7 @@
 package pods
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -103,11 +104,15 @@ func maxAge(ctx context.Context) (time.Duration, error) {
 	return stream.CachedInfo().Config.MaxAge, nil
 }
 
-func logOf(ctx context.Context, pod *corev1.Pod) []byte {
-	GinkgoHelper()
-	log, err := env.k8s.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
-	Expect(err).NotTo(HaveOccurred())
-	return log
+// logged counts the messages that a Pod has logged; it is for Eventually, because a log goes its own way to the API server.
+func logged(pod *corev1.Pod) func(context.Context) (map[string]int, error) {
+	return func(ctx context.Context) (map[string]int, error) {
+		log, err := env.k8s.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{}).DoRaw(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return messages(linesOf(log[:bytes.LastIndexByte(log, '\n')+1])), nil
+	}
 }
 
 // manyStreams is a file with AuditStreams in a namespace of their own.
