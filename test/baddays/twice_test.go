@@ -51,6 +51,7 @@ var _ = Describe("Two operators that were installed by mistake", func() {
 		By("looking for writes where nothing is to be done")
 		expectLookedAfter(ctx, "twofold", soon)
 		expectReady(ctx, ns, "twofold")
+		Eventually(func() int64 { return get(ctx, ns, "twofold").Status.Stream.Entries }, soon).WithContext(ctx).Should(BeEquivalentTo(3))
 		was, wasLive := get(ctx, ns, "twofold"), liveStream(ctx, "twofold")
 		Consistently(func() string { return get(ctx, ns, "twofold").ResourceVersion }, aWhile).Should(Equal(was.ResourceVersion))
 		Expect(liveStream(ctx, "twofold").Created).To(Equal(wasLive.Created))
