@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -91,12 +92,21 @@ func named(r *otlptest.Receiver, name string) []otlptest.Span {
 	return slices.DeleteFunc(r.Spans(), func(span otlptest.Span) bool { return span.GetName() != name })
 }
 
-// logLines reads a log in which every line is a JSON object.
+// traces are the ids of the traces that spans have arrived of.
+func traces(r *otlptest.Receiver) map[string]bool {
+	ids := map[string]bool{}
+	for _, span := range r.Spans() {
+		ids[hex.EncodeToString(span.GetTraceId())] = true
+	}
+	return ids
+}
+
+// logLines reads a log in which every line is a JSON object, but for one that is being written.
 func logLines(file string) (lines []map[string]any) {
 	GinkgoHelper()
 	text, err := os.ReadFile(file)
 	Expect(err).NotTo(HaveOccurred())
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(string(text[:bytes.LastIndexByte(text, '\n')+1])) {
 		values := map[string]any{}
 		Expect(json.Unmarshal([]byte(line), &values)).To(Succeed(), line)
 		lines = append(lines, values)
@@ -142,18 +152,13 @@ var _ = Describe("Tracing", Label("tracing"), func() {
 			Expect(named(r, "ensureMigration")).To(ContainElement(HaveField("SpanId", run.GetLinks()[0].GetSpanId())))
 
 			By("naming the trace in the log")
-			traces := map[string]bool{}
-			for _, span := range r.Spans() {
-				traces[hex.EncodeToString(span.GetTraceId())] = true
+			told := slices.DeleteFunc(logLines(operator.LogFile), func(line map[string]any) bool {
+				return line["namespace"] != ns || line["msg"] == nil
+			})
+			Expect(told).NotTo(BeEmpty())
+			for _, line := range told { // whose span may still be under way
+				Eventually(func() map[string]bool { return traces(r) }, soon).WithContext(ctx).Should(HaveKey(line["trace_id"]), "%v", line)
 			}
-			told := 0
-			for _, line := range logLines(operator.LogFile) {
-				if line["namespace"] == ns && line["msg"] != nil {
-					Expect(traces).To(HaveKey(line["trace_id"]), "%v", line)
-					told++
-				}
-			}
-			Expect(told).To(BeNumerically(">", 0))
 		}, SpecTimeout(journeyTimeout))
 	}
 
