@@ -149,7 +149,8 @@ func (s *NATSServer) configuration() string {
 	fmt.Fprintf(&b, "server_name: %q\nlisten: %q\njetstream { store_dir: %q }\n",
 		s.opts.Name, address(s.opts.Port), filepath.Join(s.dir, "jetstream"))
 	if c := s.opts.Cluster; c != nil {
-		fmt.Fprintf(&b, "cluster {\n  name: \"auditstream\"\n  listen: %q\n  routes: [\n", address(c.Port))
+		// Clients stay with the addresses that they were given: that of a Gate, for one.
+		fmt.Fprintf(&b, "cluster {\n  name: \"auditstream\"\n  no_advertise: true\n  listen: %q\n  routes: [\n", address(c.Port))
 		for _, port := range c.Routes {
 			fmt.Fprintf(&b, "    %q\n", "nats://"+address(port))
 		}
