@@ -24,9 +24,10 @@ var _ = Describe("Every entry is copied exactly once between three replicas", Or
 
 	DescribeTable("when the leader is killed", func(ctx SpecContext, led func(*migration) string) {
 		operator := startOperator(ctx, s)
-		m := migrate(ctx, s)
-		m.reaches(ctx, marks(1)[0])
-		m.killLeader(ctx, led(m))
+		m := migrate(ctx, s, marks(1)...)
+		var leader *testenv.NATSServer
+		m.at(ctx, func() { leader = m.killLeader(ctx, led(m)) })
+		m.awaitAnother(ctx, led(m), leader)
 		s.restore(ctx)
 		m.expectExactlyOnce(ctx)
 		Expect(running(operator)).To(Succeed())
@@ -37,28 +38,35 @@ var _ = Describe("Every entry is copied exactly once between three replicas", Or
 
 	It("when one thing fails after the other", func(ctx SpecContext) {
 		operator := startOperator(ctx, s)
-		m := migrate(ctx, s)
 		faults := []struct {
-			what   string
-			strike func()
+			what     string
+			operator bool
+			leader   func(*migration) string
 		}{
-			{"the operator is killed", func() {
-				Expect(operator.Kill()).To(Succeed())
-				m.incomplete(ctx)
-				operator = startOperator(ctx, s)
-			}},
-			{"the leader of the stream is killed", func() { m.killLeader(ctx, m.stream()) }},
-			{"the leader of the bucket is killed, and the operator with it", func() {
-				Expect(operator.Kill()).To(Succeed())
-				m.killLeader(ctx, "KV_"+bucketName)
-				operator = startOperator(ctx, s)
-			}},
+			{"the operator is killed", true, nil},
+			{"the leader of the stream is killed", false, (*migration).stream},
+			{"the leader of the bucket is killed, and the operator with it", true, bucketStream},
 		}
 		order := dice().Perm(len(faults))
-		for i, mark := range marks(len(faults)) {
-			m.reaches(ctx, mark)
-			By(faults[order[i]].what)
-			faults[order[i]].strike()
+		m := migrate(ctx, s, marks(len(faults))...)
+		for _, i := range order {
+			fault := faults[i]
+			var leader *testenv.NATSServer
+			m.at(ctx, func() {
+				By(fault.what)
+				if fault.operator {
+					Expect(operator.Kill()).To(Succeed())
+				}
+				if fault.leader != nil {
+					leader = m.killLeader(ctx, fault.leader(m))
+				}
+			})
+			if leader != nil {
+				m.awaitAnother(ctx, fault.leader(m), leader)
+			}
+			if fault.operator {
+				operator = startOperator(ctx, s)
+			}
 			s.restore(ctx)
 		}
 		m.expectExactlyOnce(ctx)
@@ -66,22 +74,24 @@ var _ = Describe("Every entry is copied exactly once between three replicas", Or
 	}, SpecTimeout(specTimeout))
 })
 
-// killLeader kills the server that leads the stream or the bucket in the middle of the copy, and returns when another one
-// does.
-func (m *migration) killLeader(ctx context.Context, stream string) {
+// killLeader kills the server that leads the stream or the bucket.
+func (m *migration) killLeader(ctx context.Context, stream string) (leader *testenv.NATSServer) {
 	GinkgoHelper()
-	var leader *testenv.NATSServer
 	Eventually(func(ctx context.Context) (err error) {
 		leader, err = m.leader(ctx, stream)
 		return err
 	}).WithContext(ctx).Should(Succeed())
 	m.kill(leader)
-	// Where the other stream still has its leader, the copy may go on: what has been read ahead is enough for a while.
-	m.incomplete(ctx)
-	By("waiting for another leader than " + leader.Name())
+	return leader
+}
+
+// awaitAnother returns when another server leads than the one that was killed.
+func (m *migration) awaitAnother(ctx context.Context, stream string, killed *testenv.NATSServer) {
+	GinkgoHelper()
+	By("waiting for another leader than " + killed.Name())
 	Eventually(func(ctx context.Context) error {
 		next, err := m.leader(ctx, stream)
-		if err == nil && next == leader {
+		if err == nil && next == killed {
 			return errors.New("it leads still")
 		}
 		return err

@@ -28,7 +28,7 @@ func operatorLog() string { return filepath.Join(env.dir, "manager.log") }
 func startOperator(ctx context.Context, s *servers, args ...string) *testenv.Manager {
 	GinkgoHelper()
 	operator, err := testenv.StartManager(ctx, testenv.ManagerOptions{
-		Kubeconfig: env.kubeconfig, NATSURL: s.all.URL(), LogFile: operatorLog(), Args: args,
+		Kubeconfig: env.kubeconfig, NATSURL: s.gate.URL(), LogFile: operatorLog(), Args: args,
 	})
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(operator.Kill)
@@ -51,8 +51,9 @@ type migration struct {
 	declared *v1alpha1.AuditStream
 }
 
-// migrate applies the resource. The resource and the stream go with the spec, also where no operator runs any more.
-func migrate(ctx context.Context, s *servers) *migration {
+// migrate applies the resource. The copy comes to each of the marks, where it waits for m.at. The resource and the stream go
+// with the spec, also where no operator runs any more.
+func migrate(ctx context.Context, s *servers, marks ...int) *migration {
 	GinkgoHelper()
 	name := fmt.Sprintf("copy-%x", time.Now().UnixNano())
 	m := &migration{servers: s, declared: &v1alpha1.AuditStream{
@@ -62,7 +63,13 @@ func migrate(ctx context.Context, s *servers) *migration {
 			MigrateFrom: []v1alpha1.MigrationSource{{Bucket: bucketName}},
 		},
 	}}
+	entries := make([]string, len(marks))
+	for i, mark := range marks {
+		entries[i] = m.publishes(s.live[mark].key)
+	}
+	s.gate.HoldBack(entries...)
 	DeferCleanup(func(ctx SpecContext) {
+		s.gate.OpenAll()
 		m.remove(ctx)
 		Eventually(m.takeFinalizers).WithContext(ctx).Should(Succeed())
 		Eventually(func(ctx context.Context) error { return s.js.DeleteStream(ctx, m.stream()) }).WithContext(ctx).Should(Succeed())
@@ -72,6 +79,11 @@ func migrate(ctx context.Context, s *servers) *migration {
 }
 
 func (m *migration) stream() string { return m.declared.Spec.Stream }
+
+// publishes is how what an operator sends to store an entry begins, whichever it is where no key is given.
+func (m *migration) publishes(key string) string {
+	return "HPUB " + m.declared.Spec.Subject + "." + key
+}
 
 // apply declares the resource, as kubectl apply does of one that does not exist.
 func (m *migration) apply(ctx context.Context) {
@@ -119,36 +131,29 @@ func (m *migration) stored(ctx context.Context) (int, error) {
 	return int(live.CachedInfo().State.Msgs), nil
 }
 
-// reaches returns at the moment when the stream holds that many entries and not yet all.
-func (m *migration) reaches(ctx context.Context, mark int) {
+// storesCheckpoint is what an operator sends to store a checkpoint.
+func (m *migration) storesCheckpoint() string { return "$JS.API.STREAM.UPDATE." + m.stream() + " " }
+
+// at has something happen when the copy comes to its next mark, where an operator waits until it has happened: however slow
+// the test is, it is in the middle of the copy.
+func (m *migration) at(ctx context.Context, strike func()) {
 	GinkgoHelper()
-	ticks := time.NewTicker(2 * time.Millisecond)
-	defer ticks.Stop()
-	for deadline := time.Now().Add(eventually); ; {
-		n, err := m.stored(ctx)
-		if err == nil && n >= mark {
-			By(fmt.Sprintf("at %d of %d entries", n, env.entries))
-			Expect(n).To(BeNumerically("<", env.entries), "the copy is over before anything has happened to it")
-			return
-		}
-		Expect(time.Now()).To(BeTemporally("<", deadline), "the stream does not reach %d entries: it has %d (%v)", mark, n, err)
-		select {
-		case <-ticks.C:
-		case <-ctx.Done():
-			Expect(context.Cause(ctx)).To(Succeed())
-		}
-	}
+	Eventually(m.gate.Held()).WithContext(ctx).Should(BeClosed(), "the copy does not come to its next mark")
+	n := m.expectIncomplete(ctx)
+	By(fmt.Sprintf("at %d of %d entries", n, env.entries))
+	strike()
+	m.gate.Open()
 }
 
-// incomplete fails when the copy was over before something happened to it.
-func (m *migration) incomplete(ctx context.Context) {
+// expectIncomplete returns how many entries the stream holds, which are not all.
+func (m *migration) expectIncomplete(ctx context.Context) (n int) {
 	GinkgoHelper()
-	var n int
 	Eventually(func(ctx context.Context) (err error) {
 		n, err = m.stored(ctx)
 		return err
 	}).WithContext(ctx).Should(Succeed())
-	Expect(n).To(BeNumerically("<", env.entries), "it did not happen in the middle of the copy")
+	Expect(n).To(BeNumerically("<", env.entries), "the copy is over before anything has happened to it")
+	return n
 }
 
 // migrated is nil when the resource says that the migration is complete.

@@ -13,9 +13,12 @@ import (
 	"github.com/osapi-io/auditstream-operator/internal/testenv"
 )
 
-// pause is how long an operator is held up: twice is longer than the time between two checkpoints, and once is shorter than
+// pause is how long an operator is held up: so many are longer than the time between two checkpoints, and one is much shorter than
 // it waits for an acknowledgement.
-const pause = 3 * time.Second
+const (
+	pause  = 1500 * time.Millisecond
+	pauses = 4
+)
 
 var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailure, func() {
 	var s *servers
@@ -26,11 +29,10 @@ var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailur
 
 	It("when the operator is killed again and again", func(ctx SpecContext) {
 		operator := startOperator(ctx, s)
-		m := migrate(ctx, s)
-		for _, mark := range marks(3) {
-			m.reaches(ctx, mark)
-			Expect(operator.Kill()).To(Succeed())
-			m.incomplete(ctx)
+		moments := marks(3)
+		m := migrate(ctx, s, moments...)
+		for range moments {
+			m.at(ctx, func() { Expect(operator.Kill()).To(Succeed()) })
 			operator = startOperator(ctx, s)
 		}
 		By("when the last entry is there, which is before or in the verification")
@@ -42,26 +44,27 @@ var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailur
 
 	It("when the operator is killed after it has stored a checkpoint", func(ctx SpecContext) {
 		operator := startOperator(ctx, s)
-		m := migrate(ctx, s)
-		for _, mark := range marks(3)[:2] {
-			m.reaches(ctx, mark)
-			hold(ctx, operator)
+		m := migrate(ctx, s, marks(pauses + 1)[:pauses]...)
+		s.gate.HoldBack(m.storesCheckpoint(), m.publishes(""))
+		for range pauses {
+			m.at(ctx, func() { hold(ctx, operator) })
 		}
-		Eventually(m.checkpoint).WithContext(ctx).WithPolling(poll / 10).Should(BeNumerically(">", 0))
-		Expect(operator.Kill()).To(Succeed())
-		m.incomplete(ctx)
+		m.at(ctx, func() { By("letting it store a checkpoint") })
+		m.at(ctx, func() {
+			Eventually(m.checkpoint).WithContext(ctx).Should(BeNumerically(">", 0))
+			Expect(operator.Kill()).To(Succeed())
+		})
 		startOperator(ctx, s)
 		m.expectExactlyOnce(ctx)
 	}, SpecTimeout(specTimeout))
 
 	It("when nats-server is killed", func(ctx SpecContext) {
 		operator := startOperator(ctx, s)
-		m := migrate(ctx, s)
-		for _, mark := range marks(2) {
-			m.reaches(ctx, mark)
-			s.kill(s.all[0])
+		moments := marks(2)
+		m := migrate(ctx, s, moments...)
+		for range moments {
+			m.at(ctx, func() { s.kill(s.all[0]) })
 			s.restore(ctx)
-			m.incomplete(ctx)
 		}
 		m.expectExactlyOnce(ctx)
 		Expect(running(operator)).To(Succeed())
@@ -72,8 +75,8 @@ var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailur
 			Skip("the API server of an existing cluster is not ours to kill")
 		}
 		operator := startOperator(ctx, s)
-		m := migrate(ctx, s)
-		m.reaches(ctx, marks(1)[0])
+		m := migrate(ctx, s, marks(1)...)
+		m.at(ctx, func() { Expect(env.cp.KillAPIServer(ctx)).To(Succeed()) })
 		Expect(env.cp.RestartAPIServer(ctx)).To(Succeed())
 		m.expectExactlyOnce(ctx)
 		Expect(running(operator)).To(Succeed())
@@ -81,39 +84,34 @@ var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailur
 
 	It("when the resource is deleted and applied again", func(ctx SpecContext) {
 		startOperator(ctx, s)
-		m := migrate(ctx, s)
-		for _, mark := range marks(2) {
-			m.reaches(ctx, mark)
+		moments := marks(2)
+		m := migrate(ctx, s, moments...)
+		again := func() {
 			m.remove(ctx)
 			Eventually(m.gone).WithContext(ctx).Should(Succeed())
-			m.incomplete(ctx)
 			m.apply(ctx)
+		}
+		for range moments {
+			m.at(ctx, again)
 		}
 		m.expectExactlyOnce(ctx)
 
 		By("deleting and applying it after the end")
-		m.remove(ctx)
-		Eventually(m.gone).WithContext(ctx).Should(Succeed())
-		m.apply(ctx)
+		again()
 		m.expectExactlyOnce(ctx)
 
 		By("deleting and applying it after maxBytes has removed entries")
 		left := m.trim(ctx)
-		m.remove(ctx)
-		Eventually(m.gone).WithContext(ctx).Should(Succeed())
-		m.apply(ctx)
+		again()
 		m.expectNothingBack(ctx, left)
 	}, SpecTimeout(specTimeout))
 
 	Context("with two operators", func() {
 		It("when the leader is frozen, and goes on beside its successor", func(ctx SpecContext) {
 			first, second := startPair(ctx, s)
-			m := migrate(ctx, s)
-			moments := marks(2)
-			m.reaches(ctx, moments[0])
-			takeOver(ctx, first)
-			m.reaches(ctx, moments[1])
-			thaw(first)
+			m := migrate(ctx, s, marks(2)...)
+			m.takeOver(ctx, first)
+			m.at(ctx, func() { thaw(first) })
 			Eventually(first.Done()).WithContext(ctx).Should(BeClosed(), "it does not lead any more")
 			startOperator(ctx, s, elected...)
 			m.expectExactlyOnce(ctx)
@@ -122,9 +120,8 @@ var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailur
 
 		It("when the leader is frozen, and goes on after its successor has finished", func(ctx SpecContext) {
 			first, second := startPair(ctx, s)
-			m := migrate(ctx, s)
-			m.reaches(ctx, marks(1)[0])
-			takeOver(ctx, first)
+			m := migrate(ctx, s, marks(1)...)
+			m.takeOver(ctx, first)
 			m.expectExactlyOnce(ctx)
 			thaw(first)
 			Eventually(first.Done()).WithContext(ctx).Should(BeClosed(), "it does not lead any more")
@@ -168,12 +165,12 @@ func holder(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// takeOver freezes the leader, as a node that hangs does, and returns when the other one leads.
-func takeOver(ctx context.Context, leader *testenv.Manager) {
+// takeOver freezes the leader at the next mark, as a node that hangs does, and returns when the other one leads.
+func (m *migration) takeOver(ctx context.Context, leader *testenv.Manager) {
 	GinkgoHelper()
 	before, err := holder(ctx)
 	Expect(err).NotTo(HaveOccurred())
-	freeze(leader)
+	m.at(ctx, func() { freeze(leader) })
 	By("waiting for the other operator to lead")
 	Eventually(holder).WithContext(ctx).ShouldNot(Or(BeEmpty(), Equal(before)))
 }

@@ -23,6 +23,10 @@ const bucketName = "audit-log"
 // servers are one nats-server or a cluster, with a filled bucket that is on all of them.
 type servers struct {
 	all testenv.NATSServers
+	// gate is what the operators connect to.
+	gate *testenv.Gate
+	// live are the bucket's entries, in the order in which they are copied.
+	live []entry
 	// down are those that were killed and not started again.
 	down []*testenv.NATSServer
 	js   jetstream.JetStream
@@ -41,6 +45,9 @@ func startServers(ctx context.Context, n int) *servers {
 		}
 		return errors.Join(append(errs, s.all.Stop())...)
 	})
+	s.gate, err = testenv.StartGate(all...)
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(s.gate.Close)
 	nc, err := nats.Connect(s.all.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(poll))
 	Expect(err).NotTo(HaveOccurred())
 	DeferCleanup(nc.Close)
@@ -49,9 +56,9 @@ func startServers(ctx context.Context, n int) *servers {
 
 	began := time.Now()
 	Expect(s.fillBucket(ctx)).To(Succeed())
-	live, err := liveEntries(ctx, s.js, bucketName)
+	s.live, err = liveEntries(ctx, s.js, bucketName)
 	Expect(err).NotTo(HaveOccurred())
-	Expect(live).To(HaveLen(env.entries))
+	Expect(s.live).To(HaveLen(env.entries))
 	GinkgoWriter.Printf("Filled the bucket in %s\n", time.Since(began).Round(time.Millisecond))
 	return s
 }

@@ -163,6 +163,15 @@ func write(ctx context.Context, s *v1alpha1.AuditStream, n int) {
 	}
 }
 
+// startGate stands between an operator and NATS until the journey is over.
+func startGate() *testenv.Gate {
+	GinkgoHelper()
+	gate, err := testenv.StartGate(env.nats)
+	Expect(err).NotTo(HaveOccurred())
+	DeferCleanup(gate.Close)
+	return gate
+}
+
 // eventsOf are the events of the resource as "type reason: note".
 func eventsOf(s *v1alpha1.AuditStream) func(context.Context) ([]string, error) {
 	return func(ctx context.Context) ([]string, error) {

@@ -1,9 +1,6 @@
 package e2e
 
 import (
-	"context"
-	"time"
-
 	. "github.com/onsi/ginkgo/v2"
 	. "github.com/onsi/gomega"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,18 +14,26 @@ var _ = Describe("Moving a legacy bucket", Label("migration"), func() {
 		const entries = 50_000
 		ns := newNamespace(ctx)
 		bucket := bucketOf(ns)
-		fill(ctx, testenv.LegacyBucket{Name: bucket, Entries: entries})
+		legacy := testenv.LegacyBucket{Name: bucket, Entries: entries}
+		fill(ctx, legacy)
+		var keys []string
+		for key := range legacy.All() {
+			keys = append(keys, key)
+		}
+		gate := startGate()
+		stopOperator(ctx)
 		s := stream(ctx, ns, "killed", migrateFrom(bucket))
 
-		for _, mark := range []uint64{1, entries / 3} {
-			reaches(ctx, s, mark)
+		for _, mark := range []int{1, entries / 3} { // how many are there when it is killed
+			gate.HoldBack("HPUB " + s.Spec.Subject + "." + keys[mark] + " ")
+			startOperator(ctx, "--nats-url="+gate.URL())
+			Eventually(gate.Held(), withinAMinute).WithContext(ctx).Should(BeClosed(), "the copy does not reach %d entries", mark)
+			Eventually(onServer(s), soon).WithContext(ctx).Should(HaveField("State.Msgs", BeEquivalentTo(mark)))
 			Expect(env.operator.Kill()).To(Succeed())
-			live, err := onServer(s)(ctx)
-			Expect(err).NotTo(HaveOccurred())
-			Expect(live.State.Msgs).To(And(BeNumerically(">=", mark), BeNumerically("<", entries)), "killed in the middle")
-			GinkgoWriter.Printf("Killed after %d entries\n", live.State.Msgs)
-			startOperator(ctx)
+			Expect(onServer(s)(ctx)).To(HaveField("State.Msgs", BeEquivalentTo(mark)), "killed in the middle")
+			gate.Open()
 		}
+		startOperator(ctx)
 
 		Eventually(now(s), withinAMinute).WithContext(ctx).Should(beMigrated())
 		Expect(holdsBucket(s, bucket)(ctx)).To(Succeed())
@@ -58,15 +63,3 @@ var _ = Describe("Moving a legacy bucket", Label("migration"), func() {
 		Eventually(now(s), soon).WithContext(ctx).Should(beMigrated())
 	}, SpecTimeout(journeyTimeout))
 })
-
-// reaches returns at the moment when the stream holds that many entries: a copy is fast, so it asks without a pause.
-func reaches(ctx context.Context, s *v1alpha1.AuditStream, entries uint64) {
-	GinkgoHelper()
-	for deadline := time.Now().Add(withinAMinute); ; {
-		live, err := onServer(s)(ctx)
-		if err == nil && live.State.Msgs >= entries {
-			return
-		}
-		Expect(time.Now()).To(BeTemporally("<", deadline), "the stream does not reach %d entries", entries)
-	}
-}
