@@ -21,7 +21,7 @@ import (
 )
 
 // stopTimeout is what the operator gets to end by itself.
-const stopTimeout = 10 * time.Second
+const stopTimeout = 30 * time.Second
 
 type demo struct {
 	opts  options
