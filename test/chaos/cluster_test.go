@@ -13,7 +13,7 @@ import (
 var _ = Describe("Every entry is copied exactly once between three replicas", Ordered, ContinueOnFailure, func() {
 	var s *servers
 
-	BeforeAll(func(ctx SpecContext) { s = startServers(ctx, 3) }, NodeTimeout(eventually))
+	BeforeAll(func(ctx SpecContext) { s = startServers(ctx, 3) }, NodeTimeout(specTimeout))
 
 	BeforeEach(func(ctx SpecContext) {
 		s.restore(ctx)

@@ -23,7 +23,7 @@ const (
 var _ = Describe("Every entry is copied exactly once", Ordered, ContinueOnFailure, func() {
 	var s *servers
 
-	BeforeAll(func(ctx SpecContext) { s = startServers(ctx, 1) }, NodeTimeout(eventually))
+	BeforeAll(func(ctx SpecContext) { s = startServers(ctx, 1) }, NodeTimeout(specTimeout))
 
 	BeforeEach(func(ctx SpecContext) { s.restore(ctx) }, NodeTimeout(eventually))
 

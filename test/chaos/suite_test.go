@@ -39,7 +39,7 @@ const (
 	// eventually is how long anything may take that has to happen: a slow machine is no fault of the operator's.
 	eventually = 2 * time.Minute
 	poll       = 50 * time.Millisecond
-	// specTimeout bounds a spec as a whole.
+	// specTimeout bounds a spec as a whole, and filling the bucket.
 	specTimeout  = 5 * time.Minute
 	managerLines = 60
 )
