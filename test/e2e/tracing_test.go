@@ -131,14 +131,15 @@ var _ = Describe("Tracing", Label("tracing"), func() {
 			s := stream(ctx, ns, "traced", migrateFrom(bucket))
 			Eventually(now(s), withinAMinute).WithContext(ctx).Should(beMigrated())
 
-			Eventually(rootWith(r, s, v1alpha1.ReasonReady), soon).WithContext(ctx).Should(HaveField("Name", rootSpan))
-			first := roots(r, s)[0]
-			Expect(first.GetParentSpanId()).To(BeEmpty())
-			Expect(first.Resource).To(HaveKeyWithValue("service.name", "audit-east"))
-			Eventually(func() []string { return below(r, first) }, soon).WithContext(ctx).Should(
+			var root otlptest.Span
+			Eventually(func() (err error) {
+				root, err = rootWith(r, s, v1alpha1.ReasonReady)()
+				return err
+			}, soon).WithContext(ctx).Should(Succeed())
+			Expect(root.GetParentSpanId()).To(BeEmpty())
+			Expect(root.Resource).To(HaveKeyWithValue("service.name", "audit-east"))
+			Eventually(func() []string { return below(r, root) }, soon).WithContext(ctx).Should(
 				ConsistOf("ensureFinalizer", "connect", "ensureStream", "ensureMigration", "report"))
-			root, err := rootWith(r, s, v1alpha1.ReasonReady)()
-			Expect(err).NotTo(HaveOccurred())
 			Expect(root.GetStatus().GetCode()).To(Equal(otlptrace.Status_STATUS_CODE_UNSET))
 			for _, step := range named(r, "ensureStream") {
 				Expect(below(r, step)).To(ContainElement("stream_info $JS.API.STREAM.INFO.{stream}"))
