@@ -18,7 +18,7 @@ var _ = Describe("Applying an AuditStream", Label("apply"), func() {
 		s := stream(ctx, ns, "api-audit", migrateFrom(bucketOf(ns)))
 
 		By("waiting as a user does")
-		kubectl(ctx, "wait", "--for=condition=Ready", "auditstream/api-audit", "-n", ns, "--timeout=30s")
+		kubectl(ctx, "wait", "--for=condition=Ready", "auditstream/api-audit", "-n", ns, "--timeout=1m")
 		Expect(now(s)(ctx)).To(beMigrated())
 		// What was counted when the copy was not over stands in status a moment longer.
 		Eventually(now(s), soon).WithContext(ctx).Should(HaveField("Status.Stream.Entries", BeEquivalentTo(1000)))
@@ -55,7 +55,7 @@ var _ = Describe("Applying an AuditStream", Label("apply"), func() {
 		}
 
 		startOperator(ctx)
-		kubectl(ctx, "wait", "--for=condition=Ready", "auditstream", "--all", "-n", ns, "--timeout=30s")
+		kubectl(ctx, "wait", "--for=condition=Ready", "auditstream", "--all", "-n", ns, "--timeout=1m")
 	}, SpecTimeout(journeyTimeout))
 })
 
