@@ -51,8 +51,9 @@ type migration struct {
 	declared *v1alpha1.AuditStream
 }
 
-// migrate applies the resource. The copy comes to each of the marks, where it waits for m.at. The resource and the stream go
-// with the spec, also where no operator runs any more.
+// migrate applies the resource. The copy waits for m.at at each of the marks, and at the last entry for m.finish: however slow the
+// test is, it is in the middle of the copy until then. The resource and the stream go with the spec, also where no operator runs
+// any more.
 func migrate(ctx context.Context, s *servers, marks ...int) *migration {
 	GinkgoHelper()
 	name := fmt.Sprintf("copy-%x", time.Now().UnixNano())
@@ -63,13 +64,11 @@ func migrate(ctx context.Context, s *servers, marks ...int) *migration {
 			MigrateFrom: []v1alpha1.MigrationSource{{Bucket: bucketName}},
 		},
 	}}
-	entries := make([]string, len(marks))
-	for i, mark := range marks {
-		entries[i] = m.publishes(s.live[mark].key)
+	for _, mark := range append(marks, env.entries-1) {
+		s.gate.HoldBack("HPUB " + m.declared.Spec.Subject + "." + s.live[mark].key + " ")
 	}
-	s.gate.HoldBack(entries...)
 	DeferCleanup(func(ctx SpecContext) {
-		s.gate.OpenAll()
+		m.finish()
 		m.remove(ctx)
 		Eventually(m.takeFinalizers).WithContext(ctx).Should(Succeed())
 		Eventually(func(ctx context.Context) error { return s.js.DeleteStream(ctx, m.stream()) }).WithContext(ctx).Should(Succeed())
@@ -79,11 +78,6 @@ func migrate(ctx context.Context, s *servers, marks ...int) *migration {
 }
 
 func (m *migration) stream() string { return m.declared.Spec.Stream }
-
-// publishes is how what an operator sends to store an entry begins, whichever it is where no key is given.
-func (m *migration) publishes(key string) string {
-	return "HPUB " + m.declared.Spec.Subject + "." + key
-}
 
 // apply declares the resource, as kubectl apply does of one that does not exist.
 func (m *migration) apply(ctx context.Context) {
@@ -131,30 +125,23 @@ func (m *migration) stored(ctx context.Context) (int, error) {
 	return int(live.CachedInfo().State.Msgs), nil
 }
 
-// storesCheckpoint is what an operator sends to store a checkpoint.
-func (m *migration) storesCheckpoint() string { return "$JS.API.STREAM.UPDATE." + m.stream() + " " }
-
-// at has something happen when the copy comes to its next mark, where an operator waits until it has happened: however slow
-// the test is, it is in the middle of the copy.
+// at has something happen to the copy when it has come to its next mark, and while it goes on from there.
 func (m *migration) at(ctx context.Context, strike func()) {
 	GinkgoHelper()
 	Eventually(m.gate.Held()).WithContext(ctx).Should(BeClosed(), "the copy does not come to its next mark")
-	n := m.expectIncomplete(ctx)
-	By(fmt.Sprintf("at %d of %d entries", n, env.entries))
-	strike()
-	m.gate.Open()
-}
-
-// expectIncomplete returns how many entries the stream holds, which are not all.
-func (m *migration) expectIncomplete(ctx context.Context) (n int) {
-	GinkgoHelper()
+	var n int
 	Eventually(func(ctx context.Context) (err error) {
 		n, err = m.stored(ctx)
 		return err
 	}).WithContext(ctx).Should(Succeed())
-	Expect(n).To(BeNumerically("<", env.entries), "the copy is over before anything has happened to it")
-	return n
+	By(fmt.Sprintf("at %d of %d entries", n, env.entries))
+	Expect(n).To(BeNumerically("<", env.entries))
+	m.gate.Open()
+	strike()
 }
+
+// finish lets the copy end.
+func (m *migration) finish() { m.gate.OpenAll() }
 
 // migrated is nil when the resource says that the migration is complete.
 func (m *migration) migrated(ctx context.Context) error {
@@ -193,9 +180,10 @@ func (m *migration) checkpoint(ctx context.Context) (uint64, error) {
 	return stored.Last, nil
 }
 
-// expectExactlyOnce waits for the end of the migration, and reads for itself what has become of the bucket and the stream.
+// expectExactlyOnce lets the copy end, waits for the end of the migration, and reads for itself what has become of the bucket and the stream.
 func (m *migration) expectExactlyOnce(ctx context.Context) {
 	GinkgoHelper()
+	m.finish()
 	By("waiting for the end of the migration")
 	Eventually(m.migrated).WithContext(ctx).Should(Succeed())
 	By("comparing the bucket with the stream")
