@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -42,7 +43,32 @@ func (r *Reconciler) ensureMigration(ctx context.Context, s *scope) error {
 			first = fact.err
 		}
 	}
-	return first
+	if first != nil || !slices.ContainsFunc(s.buckets, s.isAhead) {
+		return first
+	}
+	return r.recount(ctx, s)
+}
+
+// isAhead says whether the bucket has been copied further than the status says.
+func (s *scope) isAhead(b bucketFact) bool {
+	return b.checkpoint.Complete() && !slices.ContainsFunc(s.obj.Status.Migration, func(m v1alpha1.BucketMigration) bool {
+		return m.Bucket == b.bucket && m.Phase == b.phase && m.LastSequence == int64(b.checkpoint.LastSequence)
+	})
+}
+
+// recount looks at the stream once more, since a copy may have ended after the first look: who has waited for Ready is to find in
+// the status all that was copied.
+func (r *Reconciler) recount(ctx context.Context, s *scope) error {
+	live, err := r.timed(func() (*jetstream.StreamInfo, error) { return s.nats.Stream(ctx, s.want.Name) })
+	if err != nil {
+		return err
+	}
+	if live.Created.Equal(s.live.Created) { // else the next reconcile has to find out whose it is
+		counted := *s.live
+		counted.State = live.State
+		s.live = &counted
+	}
+	return nil
 }
 
 // ensureBucket has a bucket that is to have its own subjects take what is put, has one copied and handed over, and says how it
