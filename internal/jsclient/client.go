@@ -73,8 +73,9 @@ func (c *Client) JetStream() jetstream.JetStream { return c.link.Load().js }
 // Connected says whether the connection is up.
 func (c *Client) Connected() bool { return c.state.isConnected() }
 
-// Settled is closed once the first try to connect has succeeded or failed. Before that Err says that the client is
-// still connecting, which after a start of the operator is no news; requests wait for it by themselves.
+// Settled is closed once the first try to connect has failed, or has succeeded and the server has taken or refused the
+// subscriptions to advisories. Before that Err says that the client is still connecting, which after a start of the operator is
+// no news; requests wait for it by themselves.
 func (c *Client) Settled() <-chan struct{} { return c.state.settled }
 
 // Err returns nil when the connection is up, otherwise a *failure.Waiting that says why not: NATSUnavailable, or
@@ -108,6 +109,11 @@ func (c *Client) onConnected(nc *nats.Conn) {
 	c.subscribeAdvisories()
 	c.buckets.subscribeAll()
 	_ = nc.FlushTimeout(subscribeTimeout)
+	// A refusal is handed to the error handler after this callback only, and who has waited for the first connection would not know.
+	if err := nc.LastError(); errors.Is(err, nats.ErrPermissionViolation) {
+		c.onViolation(err)
+	}
+	c.state.settleNow()
 	c.events.push(Event{Kind: Connected})
 }
 

@@ -64,11 +64,7 @@ func newState(disconnectedAfter time.Duration, onDisconnected func()) *state {
 		seen:              map[string]bool{},
 	}
 	s.downTimer = time.AfterFunc(disconnectedAfter, s.downLong)
-	time.AfterFunc(settleTimeout, func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.settle()
-	})
+	time.AfterFunc(settleTimeout, s.settleNow)
 	return s
 }
 
@@ -79,6 +75,12 @@ func (s *state) downLong() {
 	if down {
 		s.onDisconnected()
 	}
+}
+
+func (s *state) settleNow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.settle()
 }
 
 // settle is called with the lock held.
@@ -102,7 +104,6 @@ func (s *state) connect(version, domain string) bool {
 	s.lastErr, s.authErr, s.seen = nil, nil, map[string]bool{}
 	s.denials.reset()
 	s.downTimer.Stop()
-	s.settle()
 	return !was
 }
 
