@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +89,13 @@ func TestEntriesExpireAtTheirTimeWheneverTheyWereCopied(t *testing.T) {
 	f.put("late", entry("late"))
 
 	f.wantCounts(f.mustRun(Checkpoint{}, func(j *Job) { j.MaxAge = maxAge }), Counts{Total: 2, Migrated: 2})
+	for _, msg := range f.stored() {
+		ttl, err := time.ParseDuration(msg.Header.Get(jetstream.MsgTTLHeader) + "s")
+		due := f.recorded(strings.TrimPrefix(msg.Subject, "audit.")).Add(maxAge)
+		if late := msg.Time.Add(ttl).Sub(due); err != nil || late < 0 || late > 2*time.Second {
+			t.Errorf("%s is to expire %s after its time (%v)", msg.Subject, late, err)
+		}
+	}
 
 	for _, key := range []string{"early", "late"} {
 		f.expectGone(key, f.recorded(key).Add(maxAge))
