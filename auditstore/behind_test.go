@@ -1,6 +1,7 @@
 package auditstore
 
 import (
+	"context"
 	"encoding/json"
 	"strings"
 	"sync/atomic"
@@ -120,6 +121,35 @@ func TestStreamThatHasLostItsEnd(t *testing.T) {
 	if got, total := list(t, s, 5, 0); got != "b a" || total != 2 {
 		t.Errorf("List is %q of %d", got, total)
 	}
+}
+
+// TestReadsThatWaitLessThanALeaderMay do not take a leader that is behind for one that has lost its end, unless they have found it
+// so for as long as one read would have waited.
+func TestReadsThatWaitLessThanALeaderMay(t *testing.T) {
+	_, _, srv := open(t)
+	g := newGateway(t, srv)
+	s := openOn(t, g.js)
+	mustWrite(t, s, "a", "b", "c")
+	var left atomic.Int64
+	left.Store(1 << 30)
+	behind(t, g, 3, &left)
+	hasty := func() error {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		asked := left.Load()
+		go func() {
+			for left.Load() > asked-2 && pause(ctx, time.Millisecond) {
+			}
+			cancel()
+		}()
+		_, _, err := s.List(ctx, 5, 0)
+		return err
+	}
+	for range 3 {
+		wantIs(t, hasty(), ErrNotReady, context.Canceled, errBehind)
+	}
+	s.limits.request = 300 * time.Millisecond
+	eventually(t, "the end to be taken for lost", hasty)
 }
 
 // TestWhatIsBufferedCountsAsAcknowledged, so that no read believes a leader that ends before it.

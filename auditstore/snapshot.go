@@ -70,7 +70,7 @@ func (s *StreamStore) info(ctx context.Context, opts ...jetstream.StreamInfoOpt)
 		info = now
 		return s.reaches(seen, info)
 	})
-	if errors.Is(err, errBehind) {
+	if errors.Is(err, errBehind) && s.isLost(ctx) {
 		s.begin(info)
 	}
 	if err != nil {
@@ -91,11 +91,15 @@ var errBehind = errors.New("its last sequence went back")
 // reaches fails where the stream ends before what was seen in it, or acknowledged by it, before it was asked. For a moment that is
 // so when a replica has been elected that still applies what it has, or when its predecessor has not heard of it.
 func (s *StreamStore) reaches(seen mark, info *jetstream.StreamInfo) error {
-	if seen.created.Equal(info.Created) && info.State.LastSeq < seen.last {
-		return fmt.Errorf("%w from %d to %d: its leader is behind, or it has lost messages", errBehind, seen.last, info.State.LastSeq)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if seen.created.Equal(info.Created) && info.State.LastSeq < seen.last {
+		if s.behind.IsZero() {
+			s.behind = time.Now()
+		}
+		return fmt.Errorf("%w from %d to %d: its leader is behind, or it has lost messages", errBehind, seen.last, info.State.LastSeq)
+	}
+	s.behind = time.Time{}
 	if s.seen.created.Equal(info.Created) {
 		s.seen.last = max(s.seen.last, info.State.LastSeq)
 	} else {
@@ -104,17 +108,25 @@ func (s *StreamStore) reaches(seen mark, info *jetstream.StreamInfo) error {
 	return nil
 }
 
+// isLost says whether the stream has been behind for as long as a leader is waited for, in one read or in several that had less
+// time, and no other read has found it otherwise.
+func (s *StreamStore) isLost(ctx context.Context) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.behind.IsZero() && (ctx.Err() == nil || time.Since(s.behind) >= s.limits.request)
+}
+
 func (s *StreamStore) end() mark {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.seen
 }
 
-// begin takes the end of the stream as it is: it is new to the store, or it was said once that an end is lost.
+// begin takes the end of the stream as it is: it is new to the store, or a read has said that an end is lost.
 func (s *StreamStore) begin(info *jetstream.StreamInfo) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.seen = mark{created: info.Created, last: info.State.LastSeq}
+	s.seen, s.behind = mark{created: info.Created, last: info.State.LastSeq}, time.Time{}
 }
 
 // acknowledged notes what the stream has stored.
@@ -137,11 +149,14 @@ func (s *StreamStore) inTries(ctx context.Context, wait time.Duration, request f
 		if err == nil || lasting(err) {
 			return err
 		}
-		// The end of the context says less than what an earlier try has met.
+		// The end of the context alone would say less than what an earlier try has met.
 		if ctx.Err() == nil || cause == nil {
 			cause = err
 		}
 		if !pause(ctx, lastPause/2) {
+			if end := ctx.Err(); !errors.Is(cause, end) {
+				return fmt.Errorf("%w (%w)", cause, end)
+			}
 			return cause
 		}
 	}

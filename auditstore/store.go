@@ -58,8 +58,9 @@ type StreamStore struct {
 	api       string // the prefix of JetStream API subjects, with its last dot
 
 	limits  limits
-	mu      sync.Mutex // guards the three below
+	mu      sync.Mutex // guards the five below
 	seen    mark
+	behind  time.Time // since when the stream ends before what was seen; zero while it does not
 	holes   holes
 	native  span
 	ordered ordered
