@@ -54,16 +54,6 @@ func last(obj *v1alpha1.AuditStream, is metav1.ConditionStatus, reason string) *
 	return revision(obj, func(u *unstructured.Unstructured) bool { return version(u) == version(obj) })
 }
 
-// holding is the same once the status shows how much the stream holds: the first one after a copy may have looked before its end.
-func holding(obj *v1alpha1.AuditStream, entries int64, is metav1.ConditionStatus, reason string) *unstructured.Unstructured {
-	GinkgoHelper()
-	awaitReady(obj, is, reason)
-	return revision(obj, func(u *unstructured.Unstructured) bool {
-		held, _, _ := unstructured.NestedInt64(u.Object, "status", "stream", "entries")
-		return version(u) >= version(obj) && held == entries
-	})
-}
-
 // revision is the first of a resource that is as wanted.
 func revision(obj *v1alpha1.AuditStream, wanted func(*unstructured.Unstructured) bool) (found *unstructured.Unstructured) {
 	GinkgoHelper()
@@ -149,7 +139,7 @@ func stopNATS() {
 
 func migrated(f fixture) *unstructured.Unstructured {
 	f.legacy(5)
-	return holding(f.auditStream("api-audit", f.migrating), 5, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	return last(f.auditStream("api-audit", f.migrating), metav1.ConditionTrue, v1alpha1.ReasonReady)
 }
 
 func recreated(f fixture) *unstructured.Unstructured {
@@ -175,7 +165,7 @@ func mismatched(f fixture) *unstructured.Unstructured {
 	_, err := js.Publish(ctx, f.subject+".id-1", []byte(`{"id":"id-1","user":"somebody else"}`))
 	Expect(err).NotTo(HaveOccurred())
 	f.legacy(3)
-	return holding(f.auditStream("api-audit", f.migrating, adopting), 3, metav1.ConditionFalse, v1alpha1.ReasonEntryMismatch)
+	return last(f.auditStream("api-audit", f.migrating, adopting), metav1.ConditionFalse, v1alpha1.ReasonEntryMismatch)
 }
 
 func suspended(f fixture) *unstructured.Unstructured {

@@ -27,12 +27,7 @@ var _ = Describe("Restarting the operator", Label("restart"), func() {
 			stream(ctx, ns, "migrated", migrateFrom(bucketOf(ns))),
 			stream(ctx, ns, "deletable", deletionPolicy(v1alpha1.DeletionPolicyDelete)),
 		} {
-			entries := 0
-			if len(s.Spec.MigrateFrom) > 0 {
-				entries = 100
-			}
-			// What was counted when the copy was not over stands in status a moment longer.
-			Eventually(now(s), soon).WithContext(ctx).Should(SatisfyAll(beReady(), HaveField("Status.Stream.Entries", BeEquivalentTo(entries))))
+			Eventually(now(s), soon).WithContext(ctx).Should(beReady())
 		}
 		onlyThese(ctx, 3)
 		stopOperator(ctx)
