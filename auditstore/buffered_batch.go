@@ -152,12 +152,7 @@ func (p *batcher) commit(ctx context.Context, records []record) error {
 }
 
 func (p *batcher) committed(msg *nats.Msg, n int) error {
-	var ack struct {
-		Error    *jetstream.APIError `json:"error"`
-		Stream   string              `json:"stream"`
-		Sequence uint64              `json:"seq"`
-		Count    int                 `json:"count"`
-	}
+	var ack acknowledgement
 	if err := json.Unmarshal(msg.Data, &ack); err != nil {
 		return fmt.Errorf("reading the acknowledgement: %w", err)
 	}

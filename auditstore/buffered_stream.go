@@ -160,17 +160,20 @@ func (w *window) answer(msg *nats.Msg) {
 	w.broken = w.broken || !f.stored
 }
 
+// acknowledgement is the stream's answer to a message, or to the last one of a batch.
+type acknowledgement struct {
+	jetstream.PubAck
+	Error *jetstream.APIError `json:"error"`
+	Count int                 `json:"count"` // of a batch
+}
+
 // takes notes where the stream has stored the message, if it has. Every other answer is left to a second try.
 func (w *window) takes(msg *nats.Msg) bool {
 	if rest, usual := bytes.CutPrefix(msg.Data, w.stored); usual && !bytes.Contains(rest, []byte(`"error"`)) {
 		w.s.acknowledged(leadingNumber(rest)) // without the work of decoding it
 		return true
 	}
-	var ack struct {
-		Error    *jetstream.APIError `json:"error"`
-		Stream   string              `json:"stream"`
-		Sequence uint64              `json:"seq"`
-	}
+	var ack acknowledgement
 	if json.Unmarshal(msg.Data, &ack) != nil || ack.Error != nil || ack.Stream != w.s.name {
 		return false
 	}
