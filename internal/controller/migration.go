@@ -46,7 +46,7 @@ func (r *Reconciler) ensureMigration(ctx context.Context, s *scope) error {
 	if first != nil || !slices.ContainsFunc(s.buckets, s.isAhead) {
 		return first
 	}
-	return r.recount(ctx, s)
+	return s.recount(ctx)
 }
 
 // isAhead says whether the bucket has been copied further than the status says.
@@ -58,8 +58,8 @@ func (s *scope) isAhead(b bucketFact) bool {
 
 // recount looks at the stream once more, since a copy may have ended after the first look: who has waited for Ready is to find in
 // the status all that was copied.
-func (r *Reconciler) recount(ctx context.Context, s *scope) error {
-	live, err := r.timed(func() (*jetstream.StreamInfo, error) { return s.nats.Stream(ctx, s.want.Name) })
+func (s *scope) recount(ctx context.Context) error {
+	live, err := s.nats.Stream(ctx, s.want.Name)
 	if err != nil {
 		return err
 	}
