@@ -25,9 +25,7 @@ var _ = Describe("Every entry is copied exactly once between three replicas", Or
 	DescribeTable("when the leader is killed", func(ctx SpecContext, led func(*migration) string) {
 		operator := startOperator(ctx, s)
 		m := migrate(ctx, s, marks(1)...)
-		var leader *testenv.NATSServer
-		m.at(ctx, func() { leader = m.killLeader(ctx, led(m)) })
-		m.awaitAnother(ctx, led(m), leader)
+		m.at(ctx, func() { m.killLeader(ctx, led(m)) })
 		s.restore(ctx)
 		m.expectExactlyOnce(ctx)
 		Expect(running(operator)).To(Succeed())
@@ -38,35 +36,28 @@ var _ = Describe("Every entry is copied exactly once between three replicas", Or
 
 	It("when one thing fails after the other", func(ctx SpecContext) {
 		operator := startOperator(ctx, s)
+		var m *migration
 		faults := []struct {
-			what     string
-			operator bool
-			leader   func(*migration) string
+			what   string
+			strike func()
 		}{
-			{"the operator is killed", true, nil},
-			{"the leader of the stream is killed", false, (*migration).stream},
-			{"the leader of the bucket is killed, and the operator with it", true, bucketStream},
-		}
-		order := dice().Perm(len(faults))
-		m := migrate(ctx, s, marks(len(faults))...)
-		for _, i := range order {
-			fault := faults[i]
-			var leader *testenv.NATSServer
-			m.at(ctx, func() {
-				By(fault.what)
-				if fault.operator {
-					Expect(operator.Kill()).To(Succeed())
-				}
-				if fault.leader != nil {
-					leader = m.killLeader(ctx, fault.leader(m))
-				}
-			})
-			if leader != nil {
-				m.awaitAnother(ctx, fault.leader(m), leader)
-			}
-			if fault.operator {
+			{"the operator is killed", func() {
+				Expect(operator.Kill()).To(Succeed())
 				operator = startOperator(ctx, s)
-			}
+			}},
+			{"the leader of the stream is killed", func() { m.killLeader(ctx, m.stream()) }},
+			{"the leader of the bucket is killed, and the operator with it", func() {
+				Expect(operator.Kill()).To(Succeed())
+				m.killLeader(ctx, bucketStream(m))
+				operator = startOperator(ctx, s)
+			}},
+		}
+		m = migrate(ctx, s, marks(len(faults))...)
+		for _, i := range dice().Perm(len(faults)) {
+			m.at(ctx, func() {
+				By(faults[i].what)
+				faults[i].strike()
+			})
 			s.restore(ctx)
 		}
 		m.expectExactlyOnce(ctx)
@@ -74,24 +65,19 @@ var _ = Describe("Every entry is copied exactly once between three replicas", Or
 	}, SpecTimeout(specTimeout))
 })
 
-// killLeader kills the server that leads the stream or the bucket.
-func (m *migration) killLeader(ctx context.Context, stream string) (leader *testenv.NATSServer) {
+// killLeader kills the server that leads the stream or the bucket, and returns when another one does.
+func (m *migration) killLeader(ctx context.Context, stream string) {
 	GinkgoHelper()
+	var leader *testenv.NATSServer
 	Eventually(func(ctx context.Context) (err error) {
 		leader, err = m.leader(ctx, stream)
 		return err
 	}).WithContext(ctx).Should(Succeed())
 	m.kill(leader)
-	return leader
-}
-
-// awaitAnother returns when another server leads than the one that was killed.
-func (m *migration) awaitAnother(ctx context.Context, stream string, killed *testenv.NATSServer) {
-	GinkgoHelper()
-	By("waiting for another leader than " + killed.Name())
+	By("waiting for another leader than " + leader.Name())
 	Eventually(func(ctx context.Context) error {
 		next, err := m.leader(ctx, stream)
-		if err == nil && next == killed {
+		if err == nil && next == leader {
 			return errors.New("it leads still")
 		}
 		return err

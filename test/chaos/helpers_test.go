@@ -180,7 +180,8 @@ func (m *migration) checkpoint(ctx context.Context) (uint64, error) {
 	return stored.Last, nil
 }
 
-// expectExactlyOnce lets the copy end, waits for the end of the migration, and reads for itself what has become of the bucket and the stream.
+// expectExactlyOnce lets the copy end, waits for the end of the migration, and reads for itself what has become of the bucket and
+// the stream.
 func (m *migration) expectExactlyOnce(ctx context.Context) {
 	GinkgoHelper()
 	m.finish()
